@@ -1,0 +1,293 @@
+import math
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynbook.networks import (
+    DivergenceError,
+    error_decay,
+    halving_steps,
+    midpoints,
+    relu_network,
+    relu_network_gradients,
+    tangent_kernel,
+    train,
+    training_modes,
+)
+
+DTYPES = {torch.float32: 2e-5, torch.float64: 1e-13}
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ),
+    ]
+)
+def device(request):
+    return request.param
+
+
+def plain_network(a, b, x):
+    """The defining sum, every neuron at every point."""
+    ridge = (x[:, None] - b[..., None, :]).relu()
+    return (ridge * a[..., None, :]).sum(-1) / math.sqrt(a.shape[-1])
+
+
+def random_network(n, N, batch=(), *, seed=0, dtype=torch.float64, device="cpu"):
+    g = torch.Generator().manual_seed(seed)
+    a = torch.randn(*batch, n, generator=g, dtype=dtype)
+    b = 1.2 * (2 * torch.rand(*batch, n, generator=g, dtype=dtype) - 1)
+    x = (2 * torch.rand(N, generator=g, dtype=dtype) - 1).sort().values
+    f = torch.randn(*batch, N, generator=g, dtype=dtype)
+    return tuple(t.to(device) for t in (a, b, x, f))
+
+
+def paired_network(n, *, outer=1.0):
+    """n neurons in pairs ±outer on n/2 equispaced kinks: zero as a function, not as features."""
+    sign = torch.tensor([outer, -outer], dtype=torch.float64).repeat(n // 2)
+    return sign, midpoints(n // 2).repeat_interleave(2)
+
+
+def beam_rates(k):
+    """μ_m/2 = ½ (2/κ_m)⁴ with cos κ cosh κ = −1: the cantilever beam, by mpmath."""
+    kappa = [
+        mpmath.findroot(lambda q: mpmath.cos(q) + 1 / mpmath.cosh(q), (m - 0.5) * mpmath.pi + shift)
+        for m, shift in zip(range(1, k + 1), [0.3] + [0] * (k - 1), strict=True)
+    ]
+    return [0.5 * (2 / q) ** 4 for q in kappa]
+
+
+def loaded_beam_determinant(rate, outer):
+    """Zero at the rates of 2λφ'''' + s²φ'' = φ with the ends free to slide as training demands."""
+    s2, root = outer**2, mpmath.sqrt(outer**4 + 8 * rate)
+    p, q = mpmath.sqrt((root - s2) / (4 * rate)), mpmath.sqrt((root + s2) / (4 * rate))
+
+    def d(k, y):
+        return mpmath.matrix(
+            [
+                [
+                    p**k * mpmath.exp(p * (y - 2)),
+                    (-p) ** k * mpmath.exp(-p * y),
+                    q**k * mpmath.cos(q * y + k * mpmath.pi / 2),
+                    q**k * mpmath.sin(q * y + k * mpmath.pi / 2),
+                ]
+            ]
+        )
+
+    rows = [
+        d(0, 0),
+        2 * rate * d(1, 0) + s2 * (2 * rate * d(3, 0) + s2 * d(1, 0)),
+        2 * rate * d(2, 2) + s2 * d(0, 2),
+        2 * rate * d(3, 2) + s2 * d(1, 2),
+    ]
+    return mpmath.det(mpmath.matrix([list(row) for row in rows]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_running_sums_give_the_defining_sum_and_its_derivatives(dtype, device):
+    a, b, x, r = random_network(37, 61, (2, 3), dtype=dtype, device=device)
+    a.requires_grad_()
+    b.requires_grad_()
+    h = plain_network(a, b, x)
+    (h * r).sum().backward()
+    tolerance = {"rtol": DTYPES[dtype], "atol": 10 * DTYPES[dtype]}
+    torch.testing.assert_close(relu_network(a, b, x), h, **tolerance)
+    for ours, theirs in zip(
+        relu_network_gradients(a.detach(), b.detach(), x, r), (a.grad, b.grad), strict=True
+    ):
+        assert ours.dtype == dtype and ours.device.type == device
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+def test_autograd_goes_through_the_running_sums():
+    a, b, x, r = random_network(5, 9)
+    a.requires_grad_()
+    b.requires_grad_()
+    (relu_network(a, b, x) * r).sum().backward()
+    for ours, theirs in zip(
+        relu_network_gradients(a.detach(), b.detach(), x, r), (a.grad, b.grad), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 15), st.integers(0, 10**6))
+def test_neurons_have_no_order_and_a_batch_is_its_members(n, N, seed):
+    a, b, x, _ = random_network(n, N, (3,), seed=seed)
+    h = relu_network(a, b, x)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(relu_network(a[:, order], b[:, order], x), h)
+    alone = torch.stack([relu_network(*member, x) for member in zip(a, b, strict=True)])
+    torch.testing.assert_close(alone, h, rtol=0, atol=0)
+
+
+def test_a_kink_on_a_sample_does_not_act_on_it():
+    """max(0, 0) = 0, with derivative 0 as in torch.relu."""
+    x = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    assert relu_network(one, x[1:2], x).tolist() == [0, 0, 0.5]
+    _, gradient_b = relu_network_gradients(one, x[1:2], x, torch.ones_like(x))
+    assert gradient_b.item() == -1
+
+
+def test_the_tangent_kernel_is_the_gram_matrix_of_the_gradients():
+    a, b, x, _ = random_network(6, 8)
+    gradients = torch.cat(relu_network_gradients(a, b, x, torch.eye(8, dtype=x.dtype)), -1)
+    torch.testing.assert_close(tangent_kernel(a, b, x), gradients @ gradients.mT)
+
+
+def test_with_fixed_biases_the_rates_are_those_of_a_cantilever_beam():
+    b = midpoints(500)
+    modes = training_modes(tangent_kernel(b, b, midpoints(500), train_biases=False), 8)
+    beam = torch.tensor([float(r) for r in beam_rates(8)], dtype=torch.float64)
+    torch.testing.assert_close(modes.rates, beam, rtol=4e-4, atol=0)
+    gram = modes.coefficients(modes.functions)
+    torch.testing.assert_close(gram, torch.eye(8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("outer", [1.0, 0.2])
+def test_with_trained_biases_the_beam_carries_an_axial_load(outer):
+    modes = training_modes(tangent_kernel(*paired_network(500, outer=outer), midpoints(500)), 6)
+    for rate in modes.rates.tolist():
+        left, right = (loaded_beam_determinant(rate * (1 + e), outer) for e in (-1e-3, 1e-3))
+        assert left * right < 0, f"no exact rate within 0.1 % of {rate}"
+
+
+def test_step_functions_alone_have_rates_two_over_frequency_squared():
+    """Large outer weights: s² min(x, y)/2 has eigenvalues 2 s²/((m − ½)π)²."""
+    outer = 1e3
+    modes = training_modes(tangent_kernel(*paired_network(500, outer=outer), midpoints(500)), 6)
+    m = torch.arange(1, 7, dtype=torch.float64)
+    exact = 2 * (outer / ((m - 0.5) * math.pi)) ** 2
+    torch.testing.assert_close(modes.rates, exact, rtol=1e-3, atol=0)
+
+
+def test_with_fixed_biases_training_follows_the_closed_form():
+    b, x = midpoints(120), midpoints(150)
+    modes = training_modes(tangent_kernel(b, b, x, train_biases=False), 4)
+    lr = 1 / (2 * modes.rates[0].item())
+    run = train(torch.zeros_like(b), b, x, modes.functions, lr=lr, steps=300, train_biases=False)
+    seen = torch.stack([-modes.coefficients(s.error).diagonal() for s in run])
+    exact = error_decay(modes.rates, lr, torch.arange(301))
+    torch.testing.assert_close(seen, exact, rtol=1e-9, atol=1e-11)
+
+
+def test_fixed_biases_take_the_beam_s_number_of_steps_to_halve():
+    """ln 2/−ln(1 − μ_m/2μ_1) for m = 2 … 6, rounded up: 55, 427, 1639, 4479, 9996."""
+    b, x = midpoints(1000), midpoints(1000)
+    modes = training_modes(tangent_kernel(b, b, x, train_biases=False), 6)
+    left = error_decay(modes.rates, 1 / (2 * modes.rates[0].item()), torch.arange(10_001))
+    mu = [2 * r for r in beam_rates(6)]
+    exact = [mpmath.log(2) / -mpmath.log1p(-m / (2 * mu[0])) for m in mu]
+    assert [int(mpmath.ceil(t - 1e-12)) for t in exact] == [1, 55, 427, 1639, 4479, 9996]
+    assert halving_steps(left).tolist() == pytest.approx([float(t) for t in exact], rel=1e-4)
+
+
+def test_small_targets_keep_trained_biases_on_the_linear_law():
+    (a, b), x = paired_network(400), midpoints(400)
+    modes = training_modes(tangent_kernel(a, b, x), 5)
+    lr = 1 / (2 * modes.rates[0].item())
+    run = train(a.expand(5, -1), b, x, 0.01 * modes.functions, lr=lr, steps=220)
+    steps = halving_steps(torch.stack([modes.coefficients(s.error).diagonal() for s in run]))
+    exact = math.log(2) / -torch.log1p(-lr * modes.rates)
+    torch.testing.assert_close(steps, exact, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("train_biases", [True, False])
+@pytest.mark.parametrize(
+    ("method", "optimiser"), [("gd", torch.optim.SGD), ("adam", torch.optim.Adam)]
+)
+def test_updates_are_those_of_torch_optim_on_the_plain_network(method, optimiser, train_biases):
+    a, b, x, f = random_network(11, 30, (2,))
+    lr = 0.01
+    run = list(train(a, b, x, f, lr=lr, steps=25, method=method, train_biases=train_biases))
+    parameters = [a.clone().requires_grad_(), b.clone().requires_grad_(train_biases)]
+    descent = optimiser([p for p in parameters if p.requires_grad], lr=lr)
+    for _ in range(25):
+        descent.zero_grad()
+        ((plain_network(*parameters, x) - f) ** 2).mean(-1).sum().backward()
+        descent.step()
+    torch.testing.assert_close(run[-1].a, parameters[0].detach(), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(run[-1].b, parameters[1].detach(), rtol=1e-8, atol=1e-10)
+    assert run[0].a is not run[-1].a and torch.equal(run[0].b, b)
+
+
+def test_each_network_has_its_own_learning_rate():
+    a, b, x, f = random_network(7, 20, (2,))
+    rates = torch.tensor([0.1, 0.02], dtype=torch.float64)
+    *_, together = train(a, b, x, f, lr=rates, steps=10)
+    for i in range(2):
+        *_, alone = train(a[i], b[i], x, f[i], lr=rates[i], steps=10)
+        torch.testing.assert_close(together.b[i], alone.b)
+
+
+def test_adam_s_first_step_pays_the_one_norm_of_the_gradient():
+    """All parameters move by lr, so ⟨h, φ⟩ changes by lr ‖Jᵀφ‖₁ to first order."""
+    (a, b), x = paired_network(400), midpoints(400)
+    modes = training_modes(tangent_kernel(a, b, x), 4)
+    _, first = train(a.expand(4, -1), b, x, modes.functions, lr=1e-7, steps=1, method="adam")
+    change = modes.coefficients(first.error).diagonal() + 1
+    ga, gb = relu_network_gradients(a, b, x, 2 / 400 * modes.functions)
+    torch.testing.assert_close(change, 1e-7 * (ga.abs() + gb.abs()).sum(-1), rtol=2e-3, atol=0)
+
+
+def test_halving_is_interpolated_and_may_not_be_seen():
+    record = torch.tensor([[4.0, -1.0, 1.0], [3.0, -0.25, 0.9], [1.0, 0.0, 0.8]])
+    assert halving_steps(record).tolist() == [1.5, pytest.approx(2 / 3), math.inf]
+    late = halving_steps(record, torch.tensor([0, 10, 20])).tolist()
+    assert late == [15, pytest.approx(20 / 3), math.inf]
+    assert halving_steps(torch.ones(1, 2)).tolist() == [math.inf, math.inf]
+
+
+def test_divergence_names_the_step_and_the_rate_that_would_do():
+    b, x = midpoints(50), midpoints(60)
+    top = training_modes(tangent_kernel(b, b, x, train_biases=False), 1).rates.item()
+    run = train(
+        torch.zeros_like(b), b, x, torch.ones_like(x), lr=3 / top, steps=99, train_biases=False
+    )
+    with pytest.raises(DivergenceError, match=rf"at step \d+.*below 2/λ₁ = {2 / top:.4g}"):
+        list(run)
+    with pytest.raises(ValueError, match=r"lr must lie in \(0, 2/λ₁\)"):
+        error_decay(torch.tensor([1.0, 0.1]), 2.0, torch.arange(3))
+
+
+A, B, X = torch.zeros(3), torch.zeros(3), torch.linspace(-1, 1, 5)
+F = torch.zeros(5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: relu_network(A[:0], B[:0], X), ValueError, "n ≥ 1 neurons"),
+        (lambda: relu_network(A[:2], B, X), ValueError, "a, b and x must broadcast"),
+        (lambda: relu_network(A.double(), B, X), TypeError, r"a must be.*a\.to\(x\)"),
+        (lambda: relu_network(A.tolist(), B, X), TypeError, "a must be a tensor"),
+        (lambda: relu_network(A.int(), B.int(), X.int()), TypeError, "floating point"),
+        (lambda: relu_network(A, B, X.flip(0)), ValueError, r"ascending.*x\.sort\(\)"),
+        (lambda: relu_network(A, B, X[:0]), ValueError, "non-empty"),
+        (lambda: relu_network(A, B / 0, X), ValueError, "b must be finite"),
+        (lambda: relu_network_gradients(A, B, X, F[:4]), ValueError, "residual must hold one"),
+        (lambda: train(A, B, X, F / 0, lr=1, steps=1), ValueError, "target must be finite"),
+        (lambda: train(A, B, X, F, lr=0, steps=1), ValueError, "lr must be positive"),
+        (lambda: train(A, B, X, F, lr=torch.ones(2), steps=1), ValueError, "lr must be one"),
+        (lambda: train(A, B, X, F, lr=1, steps=-1), ValueError, "steps must not"),
+        (lambda: train(A, B, X, F, lr=1, steps=1, method="sgd"), ValueError, "gd, adam"),
+        (lambda: training_modes(torch.ones(2, 3), 1), ValueError, "square"),
+        (lambda: training_modes(torch.ones(3, 3).tril(), 1), ValueError, "symmetric"),
+        (lambda: training_modes(torch.eye(3), 4), ValueError, "k must lie in 1 … 3"),
+        (lambda: midpoints(0), ValueError, "n must be at least 1"),
+        (lambda: halving_steps(torch.zeros(0)), ValueError, "at least one record"),
+        (lambda: halving_steps(torch.zeros(2)), ValueError, "start at zero"),
+        (lambda: halving_steps(torch.ones(2), torch.ones(3)), ValueError, "steps must have"),
+    ],
+)
+def test_refusals_name_the_argument_and_the_remedy(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
