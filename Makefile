@@ -1,0 +1,41 @@
+# The book's commands. Without make (Windows): README.md gives the same steps in plain commands.
+PYTHON ?= python3
+BIN := .venv/bin
+
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+
+.PHONY: help book test notebooks serve clean lock env
+
+help:
+	@echo "make book       execute what is outdated and build the site"
+	@echo "make test       ruff, unit tests, the book, its notebooks, the site in a browser"
+	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
+	@echo "make serve      build, then show the site at http://localhost:8000"
+	@echo "make lock       requirements.in -> requirements.txt"
+	@echo "make clean      remove _build and .venv"
+
+env:
+	@$(PYTHON) dynbook/publish/environment.py
+
+book: env
+	@$(BIN)/jupyter-book build . -W --keep-going -n -q || { rm -rf _build/.doctrees; exit 1; }
+	@echo "The site: $(CURDIR)/_build/html/index.html"
+
+test: env
+	@$(BIN)/python -m pytest
+
+notebooks: book
+	@mkdir -p book/notebooks && rm -f book/notebooks/*.ipynb && cp _build/notebooks/*.ipynb book/notebooks/
+	@echo "Written: $$(ls book/notebooks/*.ipynb)"
+
+serve: book
+	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+lock: env
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q requirements.in \
+		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.tmp && mv requirements.tmp requirements.txt
+
+clean:
+	rm -rf _build .venv

@@ -1,0 +1,20 @@
+/* Names and roles that the theme's markup lacks or gets wrong (found by axe). */
+(() => {
+  const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
+  /* A toggle in the sidebar is named by the chapter that it opens. */
+  each(".bd-sidebar nav li > details > summary", (s) => {
+    const link = s.closest("li").querySelector("a");
+    s.setAttribute("aria-label", "Sections of " + (link ? link.textContent.trim() : "this part"));
+  });
+  /* Visible text is the better name. */
+  each(".search-button-field, .search-button, details.hide > summary", (e) => {
+    if (e.textContent.trim()) e.removeAttribute("aria-label");
+  });
+  each(".theme-switch-button", (b) => each("svg title", (t) => b.contains(t) && t.remove()));
+  each("[role=doc-biblioentry], .citation-list [role], div.citation[role]", (e) => e.removeAttribute("role"));
+  each(".citation-list[role], [role=list].citation", (e) => e.removeAttribute("role"));
+  /* What scrolls must be reachable by keyboard. */
+  each("div.math, .cell_output pre, div.highlight pre, .pst-scrollable-table-container", (e) => {
+    if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
+  });
+})();

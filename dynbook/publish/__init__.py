@@ -1,0 +1,1 @@
+"""What `make` and the `dynbook` command call: environment, execution, site checks."""
