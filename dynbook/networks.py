@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -53,7 +54,7 @@ class TrainingState:
 
 
 class DivergenceError(ArithmeticError):
-    """Training has left every neighbourhood of its start; the message names the step."""
+    """Training ran away; the message names the step and a learning rate that would do."""
 
 
 def midpoints(
@@ -225,7 +226,8 @@ def halving_steps(
     Raises
     ------
     ValueError
-        If the record is empty or steps does not match it, or a coefficient starts at zero.
+        If the record is empty or not finite, steps does not match it, or a coefficient starts at
+        zero.
     """
     T = coefficients.shape[0] if coefficients.ndim else 0
     if T == 0:
@@ -237,12 +239,14 @@ def halving_steps(
             f"steps must have shape ({T},), one per record of coefficients; "
             f"got {tuple(steps.shape)}"
         )
+    if not coefficients.isfinite().all():
+        raise ValueError("coefficients must be finite; a run that diverged has no halving time")
     if not (coefficients[0] != 0).all():
         raise ValueError("coefficients must not start at zero: there is nothing to halve")
     steps = steps.to(coefficients)
     left = (coefficients / coefficients[0]).abs()
     reached = left <= 0.5
-    after = reached.int().argmax(0).clamp(min=1) if T > 1 else reached.int().argmax(0)
+    after = reached.int().argmax(0)
     before = (after - 1).clamp(min=0)
     high, low = left.gather(0, before[None])[0], left.gather(0, after[None])[0]
     found = steps[before] + (high - 0.5) / (high - low) * (steps[after] - steps[before])
@@ -313,16 +317,19 @@ def train(
 
 def _train(a, b, x, target, rule, lr, steps, train_biases):
     update_a, update_b = rule(lr), rule(lr)
-    start = (a, b)
-    bound = torch.inf
     first = _first_to_the_right(b, x)
+    bound, remedy = torch.finfo(x.dtype).max, lambda: "take a smaller lr"
+    if rule is _GradientDescent:
+        bound = 1000 * (_values(a, b, x, first) - target).square().mean(-1)
+        remedy = partial(_stable_rate, a, b, x, train_biases)
     for step in range(steps + 1):
         error = _values(a, b, x, first) - target
         loss = error.square().mean(-1)
-        if step == 0 and rule is _GradientDescent:
-            bound = 1000 * loss
         if not (loss <= bound).all():
-            raise DivergenceError(_divergence(step, lr, start, x, train_biases))
+            raise DivergenceError(
+                f"training diverged at step {step} with lr up to {lr.max():.4g}: the loss is "
+                f"{loss.max():.3g}; {remedy()}"
+            )
         yield TrainingState(step, a, b, error)
         if step == steps:
             return
@@ -331,6 +338,15 @@ def _train(a, b, x, target, rule, lr, steps, train_biases):
         if train_biases:
             b = b - update_b(gradient_b)
             first = _first_to_the_right(b, x)
+
+
+def _stable_rate(a, b, x, train_biases):
+    kernel = tangent_kernel(a, b, x, train_biases=train_biases)
+    top = torch.linalg.eigvalsh(kernel * (2 / x.numel()))[..., -1].max()
+    return (
+        f"gradient descent needs lr below 2/λ₁ = {2 / top:.4g}, λ₁ the largest eigenvalue of the "
+        "tangent kernel at the start"
+    )
 
 
 class _GradientDescent:
@@ -377,16 +393,6 @@ def _gradients(a, b, x, residual, first):
     return scale * (moment - b * mass), -scale * a * mass
 
 
-def _divergence(step, lr, start, x, train_biases):
-    kernel = tangent_kernel(*start, x, train_biases=train_biases)
-    top = torch.linalg.eigvalsh(kernel * (2 / x.numel()))[..., -1].max()
-    return (
-        f"training diverged at step {step}: the loss is not finite or has grown a thousandfold; "
-        f"lr is {lr.max():.4g}, and gradient descent needs lr below 2/λ₁ = {2 / top:.4g} at the "
-        "start (λ₁ the largest eigenvalue of the tangent kernel)"
-    )
-
-
 def _network(a, b, x, **on_points):
     """Checked and broadcast a, b and, if given, one array of values on the points."""
     for name, value in {"a": a, "b": b, **on_points}.items():
@@ -411,8 +417,7 @@ def _network(a, b, x, **on_points):
     for name, value in {"a": a, "b": b, "x": x, **on_points}.items():
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
-    given = on_points.popitem() if on_points else ("x", x)
-    name, values = given
+    name, values = next(iter(on_points.items()), ("x", x))
     if values.shape[-1:] != x.shape:
         raise ValueError(
             f"{name} must hold one value per point, shape (..., {x.numel()}); "

@@ -254,6 +254,9 @@ def test_divergence_names_the_step_and_the_rate_that_would_do():
     )
     with pytest.raises(DivergenceError, match=rf"at step \d+.*below 2/λ₁ = {2 / top:.4g}"):
         list(run)
+    run = train(b / 50, b, x, 1e-3 * x, lr=1e200, steps=9, method="adam")
+    with pytest.raises(DivergenceError, match=r"at step \d+.*take a smaller lr"):
+        list(run)
     with pytest.raises(ValueError, match=r"lr must lie in \(0, 2/λ₁\)"):
         error_decay(torch.tensor([1.0, 0.1]), 2.0, torch.arange(3))
 
@@ -285,6 +288,7 @@ F = torch.zeros(5)
         (lambda: midpoints(0), ValueError, "n must be at least 1"),
         (lambda: halving_steps(torch.zeros(0)), ValueError, "at least one record"),
         (lambda: halving_steps(torch.zeros(2)), ValueError, "start at zero"),
+        (lambda: halving_steps(torch.ones(2) / 0), ValueError, "must be finite"),
         (lambda: halving_steps(torch.ones(2), torch.ones(3)), ValueError, "steps must have"),
     ],
 )
