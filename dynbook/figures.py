@@ -58,7 +58,7 @@ STYLE = {
     "legend.frameon": False, "legend.handlelength": 2.6, "legend.fontsize": 11,
     "font.size": 12, "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11,
     "axes.titlesize": 12, "axes.titlelocation": "left", "axes.titlepad": 8,
-    "mathtext.fontset": "cm", "axes.formatter.use_mathtext": True,
+    "mathtext.fontset": "stix",
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6, "grid.alpha": 0.18,
     "lines.linewidth": 2, "lines.markersize": 6, "lines.markeredgewidth": 1.6,
@@ -307,18 +307,29 @@ def _attributes(node: ET.Element, used: set[str], prefix: str) -> Iterator[tuple
 
 def _short(text: str) -> str:
     """Every number to two decimals: a hundredth of a point, finer than any screen."""
-    return re.sub(
-        r"-?\d+\.\d+", lambda m: re.sub(r"\.?0+$", "", f"{float(m[0]):.2f}").replace("-0", "-")
-        if abs(float(m[0])) >= 0.005 else "0", text,
-    )  # fmt: skip
+    return re.sub(r"-?\d+\.\d+", lambda m: _number(float(m[0])), text)
+
+
+def _number(x: float) -> str:
+    """`x` to two decimals without the zeros that SVG does not need: 0.50 is .5."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "0") else re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def _path(d: str) -> str:
-    """A path without the spaces and repeated commands that SVG does not need."""
-    out, last = [], ""
-    for command, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
-        repeated = command == "L" and last in ("L", "M")
-        out.append((" " if repeated else command) + _short(" ".join(numbers.split())))
+    """A path in few characters: runs of straight lines by their steps, no needless spaces."""
+    out, last, x, y = [], "", 0.0, 0.0
+    for command, text in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
+        numbers = [round(float(n), 2) for n in text.split()]
+        if command == "L":
+            shown = [numbers[0] - x, numbers[1] - y]
+            name = "" if last == "L" else "l"
+        else:
+            shown, name = numbers, command
+        steps = " ".join(map(_number, shown))
+        out.append(f"{name or ' '}{steps}".replace(" -", "-"))
+        if numbers:
+            x, y = numbers[-2:]
         last = command
     return "".join(out)
 
