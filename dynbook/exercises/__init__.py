@@ -1,0 +1,1 @@
+"""What the exercises ask: one module a chapter, ``chapter_3``, loaded when it is first needed."""
