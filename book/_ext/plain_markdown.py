@@ -22,7 +22,8 @@ def escape(text: str) -> str:
 def escape_start(block: str) -> str:
     """A paragraph whose first characters do not make it a list, a heading or a quote."""
     block = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", block)
-    return re.sub(r"^([-+#=>])(?=\s|$|[#=])", r"\\\1", block)
+    block = re.sub(r"^(\[[^]]*\]):", r"\1&#58;", block)
+    return re.sub(r"^(>|[-+#](?=\s|$|[-#]))", r"\\\1", block)
 
 
 def code_span(text: str) -> str:

@@ -145,9 +145,8 @@ def write_notebooks(app, exception) -> None:
             tree = app.env.get_and_resolve_doctree(page, app.builder)
             written = notebook(PlainPage(app, page, address), tree)
             nbformat.validate(written)
-            text = json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8", newline="\n")
+            path.write_text(nbformat.writes(written).rstrip() + "\n", "utf-8", newline="\n")
 
 
 def setup(app):

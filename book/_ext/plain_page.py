@@ -88,6 +88,9 @@ class PlainPage:
         return ""
 
     def url(self, node: nodes.reference) -> str:
+        if "filename" in node:  # {download}
+            site = self.address.site
+            return site and f"{site}/_downloads/{percent(node['filename'])}"
         uri = node.get("refuri") or "#" + node.get("refid", "")
         if re.match(r"[a-z]+:", uri):
             return uri
@@ -140,7 +143,7 @@ class PlainPage:
             case nodes.reference():
                 return md.link(self.inline(node), self.url(node))
             case nodes.raw():
-                return node.astext() if INLINE_HTML.fullmatch(node.astext().strip()) else ""
+                return self.raw(node)
             case _ if isinstance(node, SKIPPED):
                 return ""
         return self.inline(node)
@@ -199,7 +202,9 @@ class PlainPage:
     def block_container(self, node):
         if node.get("nb_element") == "cell_code":
             return self.cell_and_caption(node)
-        return self.children(node)
+        pieces = self.children(node)
+        is_card = node.get("design_component") == "card"
+        return [md.quoted("\n\n".join(pieces))] if is_card else pieces
 
     def block_section(self, node):
         return self.children(node)
@@ -240,7 +245,14 @@ class PlainPage:
         return [f"— {self.inline(node)}"]
 
     def block_caption(self, node):
-        return [f"*{self.line(node)}*"]
+        return [f"*{self.numbered('code-block', node.parent)}{self.line(node)}*"]
+
+    def block_PassthroughTextElement(self, node):
+        """The title of a card, or the link that makes the whole of it clickable."""
+        if within(node, "sd-card-title"):
+            return [f"**{self.line(node)}**"]
+        target = self.url(next(node.findall(nodes.reference)))
+        return [md.link(self.line(node.children[0].children[0]), target)] if target else []
 
     def block_legend(self, node):
         return self.children(node)
@@ -320,7 +332,14 @@ class PlainPage:
         )
 
     def block_raw(self, node):
-        return []
+        return [self.raw(node)]
+
+    def raw(self, node):
+        """Small HTML marks stay; comments and the facts of one build go; the rest is refused."""
+        text = node.astext().strip()
+        if node["format"] != "html" or text.startswith("<!--") or within(node, "chapter-facts"):
+            return ""
+        return text if INLINE_HTML.fullmatch(text) else self.refuse(node, text[:40])
 
     def block_image(self, node):
         return [self.picture(node)]
@@ -397,8 +416,13 @@ def ancestors(node: nodes.Node):
         node = node.parent
 
 
-def within(node: nodes.Node, *classes: type) -> bool:
-    return any(isinstance(a, classes) for a in ancestors(node.parent))
+def within(node: nodes.Node, *kinds: type | str) -> bool:
+    """Whether the node lies inside of one of these node types or CSS classes."""
+    types = tuple(k for k in kinds if isinstance(k, type))
+    return any(
+        isinstance(a, types) or not set(kinds).isdisjoint(a.get("classes", ()))
+        for a in ancestors(node.parent)
+    )
 
 
 def is_section(node: nodes.Node) -> bool:
