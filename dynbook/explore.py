@@ -241,7 +241,7 @@ class Explorable:
         )
         script = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
         return (
-            f'<figure class="explore" data-key="{_KEY}" style="{_FIGURE}'
+            f'<figure class="explore" data-key="{_KEY}" style="margin:0 auto;padding:0;'
             f'max-width:{100 * self.size[0]:.0f}px">\n'
             f'<div class="theme-svg explore-stage">\n{svgs[first]}\n</div>\n'
             f'<div class="explore-controls" style="{_CONTROLS}">\n{controls}\n'
@@ -253,25 +253,28 @@ class Explorable:
 
 _KEY = "explore-key"  # stands for the name of the figure until its content is known
 
-_FIGURE = "margin:0 auto;"
-_CONTROLS = "display:flex;flex-wrap:wrap;align-items:center;gap:.25em .9em;margin:.4em 0 .2em"
+_CONTROLS = "display:flex;flex-wrap:wrap;align-items:center;gap:.3em 1em;margin:.5em 0 .2em"
+_ROW = "flex:1 1 20em;display:flex;flex-wrap:wrap;align-items:center;gap:0 1em"
+_SLIDER = (
+    "flex:1 1 12em;min-width:0;height:1.9em;margin:0;outline-offset:-2px;accent-color:#0072B2;"
+    "cursor:pointer"
+)
 _BUTTON = (
     "font:inherit;color:inherit;background:none;border:1px solid currentColor;"
-    "border-radius:.4em;padding:.2em 0;width:5em;cursor:pointer"
+    "border-radius:.4em;padding:.15em 0;width:5em;cursor:pointer"
 )
 
 
 def _control(p: Parameter, name: str) -> str:
-    """Label, slider and value of one parameter; the slider waits, hidden, for the script."""
+    """Label, value and slider of one parameter; the slider waits, hidden, for the script."""
     text, wide = escape(p.texts[p.start]), max(map(len, p.texts))
     return (
-        '<span style="flex:1 1 100%;display:flex;flex-wrap:wrap;align-items:center;gap:0 .9em">'
-        f'<label for="{name}" style="margin:0">{escape(p.label)}</label>'
-        f'<output for="{name}" aria-live="off" style="order:2;min-width:{wide}ch;'
-        f'font-variant-numeric:tabular-nums">{text}</output>'
+        f'<div style="{_ROW}"><span style="flex:none"><label for="{name}" style="margin:0">'
+        f'{escape(p.label)}</label> <output for="{name}" aria-live="off" style="display:'
+        f'inline-block;min-width:{wide}ch;margin-left:.4em;font-weight:600;'
+        f'font-variant-numeric:tabular-nums">{text}</output></span>\n'
         f'<input id="{name}" type="range" min="0" max="{len(p.values) - 1}" value="{p.start}" '
-        f'aria-valuetext="{text}" autocomplete="off" hidden style="flex:1 1 12em;order:1;'
-        'min-width:0;height:1.9em;margin:0;accent-color:#0072B2;cursor:pointer"></span>'
+        f'aria-valuetext="{text}" autocomplete="off" hidden style="{_SLIDER}"></div>'
     )
 
 

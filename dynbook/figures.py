@@ -58,7 +58,7 @@ STYLE = {
     "legend.frameon": False, "legend.handlelength": 2.6, "legend.fontsize": 11,
     "font.size": 12, "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11,
     "axes.titlesize": 12, "axes.titlelocation": "left", "axes.titlepad": 8,
-    "mathtext.fontset": "stix",
+    "mathtext.fontset": "dejavuserif",
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6, "grid.alpha": 0.18,
     "lines.linewidth": 2, "lines.markersize": 6, "lines.markeredgewidth": 1.6,
