@@ -245,16 +245,25 @@ def _fill(out: Tensor, g: Ridges) -> None:
         block.copy_(block.triu() + block.triu(1).T)
 
 
-def _fill_thin(out: Tensor, g: Ridges, size: int = 1 << 17) -> None:
-    """Overwrite the pairs of thin ridges, where the closed form cancels."""
-    for rows in (g.root < math.sqrt(THIN)).nonzero()[:, 0].split(max(size // len(out), 1)):
-        i = rows[:, None]
-        delta = _angle(g.phi[i], g.phi)
-        met = (delta < g.alpha[i] + g.alpha) & (delta > g.alpha - g.alpha[i]) | (g.s < -0.5)
-        met &= (g.root < THIN / g.root[i]) & (g.root >= g.root[i])
-        i, j = met.nonzero().T
-        i = rows[i]
+def _fill_thin(out: Tensor, g: Ridges, size: int = 1 << 20) -> None:
+    """Overwrite the pairs of thin ridges, where the closed form cancels.
+
+    Sorted by size, the partners of a block of ridges are the neighbours that follow it.
+    """
+    order = g.root.argsort()
+    g = Ridges(*(x[..., order] for x in g))
+    start, stop = torch.searchsorted(g.root, g.root.new_tensor([1e-300, math.sqrt(THIN)])).tolist()
+    rows = max(size // len(out), 1)
+    for first in range(start, stop, rows):
+        thin = slice(first, min(first + rows, stop))
+        last = int(torch.searchsorted(g.root, THIN / g.root[first]))
+        alpha, root = g.alpha[first:last], g.root[first:last]
+        alpha_i, root_i = g.alpha[thin, None], g.root[thin, None]
+        delta = _angle(g.phi[first:last], g.phi[thin, None])
+        met = (delta < alpha + alpha_i) & (delta > alpha - alpha_i) | (alpha > 2)
+        i, j = (met & (root < THIN / root_i) & (root >= root_i)).nonzero().T + first
         value = (_thin_pairs(i, j, g) * g.scale[i] * g.scale[j]).to(out.dtype)
+        i, j = order[i], order[j]
         out[i, j] = value
         out[j, i] = value
 
@@ -269,7 +278,7 @@ def _thin_pairs(i: Tensor, j: Tensor, g: Ridges) -> Tensor:
 
     On the arc, at angle 2p from its end on chord j and 2q from that on chord i, with P where the
     chords cross: ℓ_i = 2 sin q sin(α_i − q), ℓ_j likewise, and the integrand of the module's head
-    is ℓ_i ℓ_j (1 − P·x)/4 with 1 − P·x = sin² q + sin²(α_i − q) − t sin(α_i − 2q), where t is the
+    is ℓ_i ℓ_j (1 − P·x)/4 with 1 − P·x = sin² α_i − cos α_i ℓ_i − t sin(α_i − 2q), where t is the
     place of P along chord i.
     """
     a_i, a_j, delta = g.alpha[i], g.alpha[j], _angle(g.phi[i], g.phi[j])
@@ -279,17 +288,20 @@ def _thin_pairs(i: Tensor, j: Tensor, g: Ridges) -> Tensor:
     place -= torch.sin(arc) * torch.sin((a_j + delta - a_i) / 2)
     place = (place / torch.sin(delta).clamp(min=1e-18)).clamp(-sin_i, sin_i)
 
+    lift = sin_i * (sin_i + place)
+
     def integrand(sin_q, cos_q, sin_p, cos_p):
-        sin_r, cos_r = sin_i * cos_q - cos_i * sin_q, cos_i * cos_q + sin_i * sin_q  # r = α_i − q
-        ridges = sin_q * sin_r * sin_p * (sin_j * cos_p - cos_j * sin_p)
-        return ridges * (sin_q**2 + sin_r**2 - place * (sin_r * cos_q - cos_r * sin_q))
+        sin_r = sin_i * cos_q - cos_i * sin_q  # r = α_i − q
+        ridge_i = sin_q * sin_r
+        ridge_j = sin_p * (sin_j * cos_p - cos_j * sin_p)
+        return ridge_i * ridge_j * (lift - 2 * (ridge_i * cos_i + place * (sin_r * cos_q)))
 
     crossing = torch.zeros_like(arc)
     sin_m, cos_m = torch.sin(arc / 2), torch.cos(arc / 2)
-    for node, weight in list(zip(*np.polynomial.legendre.leggauss(12), strict=True))[6:]:
+    for node, weight in list(zip(*np.polynomial.legendre.leggauss(10), strict=True))[5:]:
         sin_d, cos_d = torch.sin(arc / 2 * node), torch.cos(arc / 2 * node)
-        far = sin_m * cos_d + cos_m * sin_d, cos_m * cos_d - sin_m * sin_d
-        near = sin_m * cos_d - cos_m * sin_d, cos_m * cos_d + sin_m * sin_d
+        sc, cs, cc, ss = sin_m * cos_d, cos_m * sin_d, cos_m * cos_d, sin_m * sin_d
+        far, near = (sc + cs, cc - ss), (sc - cs, cc + ss)
         crossing += weight * (integrand(*far, *near) + integrand(*near, *far))
 
     def linear(height, moments, versine):
