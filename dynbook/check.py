@@ -96,7 +96,8 @@ def judge(exercise: str, answer: Any) -> Result:
         praise = examine(answer)
     except Exception as error:
         place = _place(error, examine)
-        said = f"`{type(error).__name__}: {error}`"
+        first = (str(error).splitlines() or [""])[0]
+        said = f"`{type(error).__name__}: {first}`"
         if place:
             return Result(False, f"Your code stopped with {said} {place}.")
         if isinstance(error, AssertionError):
@@ -248,13 +249,13 @@ def _checks(chapter: str) -> dict[str, Callable]:
 
 
 def _place(error: Exception, examine: Callable) -> str:
-    """Where in the learner's own code it happened, if it did: below the check, outside dynbook."""
-    below = traceback.extract_tb(error.__traceback__)[1:]
-    ours = (str(Path(__file__).parent), examine.__code__.co_filename, sys.prefix, sys.base_prefix)
-    for frame in reversed(below):
-        if not frame.filename.startswith(ours):
-            line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f"in line {frame.lineno} of `{frame.name}`" + (f": `{line}`" if line else "")
+    """Where in the learner's own code it happened, if it did: in no library, nor in the check."""
+    libraries = (str(Path(__file__).parent), sys.prefix, sys.base_prefix)
+    for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
+        code = frame.f_code
+        if code is not examine.__code__ and not code.co_filename.startswith(libraries):
+            line = linecache.getline(code.co_filename, number).strip()
+            return f"in line {number} of `{code.co_name}`" + (f": `{line}`" if line else "")
     return ""
 
 
