@@ -9,9 +9,9 @@ Two forms are written, because a committed file must not depend on who built it:
 
 - `_build/notebooks/`, the form committed under `book/notebooks/`, is a function of the sources
   alone: links point at the web only if `_config.yml` itself gives an address (`repository.url`, or
-  `book_site_url` for the site). A fork, or a clone without an origin, writes the same bytes.
+  `html.baseurl` for the site). A fork, or a clone without an origin, writes the same bytes.
 - `book/notebooks/` in the site, the form to download, has the addresses of whoever built the site
-  (for example the fork's, taken from its GitHub origin and found in `app.dynbook_address`).
+  (for example the fork's, taken from its GitHub origin): the values `book_*_url` of the build.
 
 A committed notebook still serves a fork on Colab: its first code cell asks Colab from which GitHub
 repository and branch it was opened, and fetches the book's code from exactly there. Colab does not
@@ -29,6 +29,7 @@ from pathlib import Path
 
 import nbformat
 import plain_markdown as md
+import yaml
 from docutils import nodes
 from nbformat.v4 import new_markdown_cell, new_notebook
 from plain_page import Address, PlainPage, code_cell
@@ -108,24 +109,26 @@ def name_cells(page: str, cells: list[nbformat.NotebookNode]) -> None:
         cell.id = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
 
 
-def note_written_address(app, config) -> None:
-    """What `_config.yml` itself says, before anyone fills the gaps from the clone's origin."""
-    theme = config.html_theme_options
-    app.plain_notebooks_written = Address(
-        site=config.book_site_url.rstrip("/"),
-        repository=(config.book_repository_url or theme.get("repository_url") or "").rstrip("/"),
-        branch=config.book_repository_branch or theme.get("repository_branch") or "main",
+def written_address(app) -> Address:
+    """What `_config.yml` itself says, whoever builds the book."""
+    path = Path(app.srcdir, "_config.yml")
+    config = yaml.safe_load(path.read_text(encoding="utf8")) if path.exists() else {}
+    repository = config.get("repository") or {}
+    return Address(
+        site=((config.get("html") or {}).get("baseurl") or "").rstrip("/"),
+        repository=(repository.get("url") or "").rstrip("/"),
+        branch=repository.get("branch") or "main",
     )
 
 
 def found_address(app) -> Address:
-    """The written address, and for what is not written what this clone knows of itself."""
-    written, here = app.plain_notebooks_written, getattr(app, "dynbook_address", None)
-    if here is None:
-        return written
-    repository = written.repository or here.url
-    branch = written.branch if written.repository else here.branch
-    return Address(site=written.site or here.site, repository=repository, branch=branch)
+    """What was settled for this build, with the clone's own origin where nothing is written."""
+    written, config = written_address(app), app.config
+    return Address(
+        site=(config.book_site_url or written.site).rstrip("/"),
+        repository=(config.book_repository_url or written.repository).rstrip("/"),
+        branch=config.book_repository_branch or written.branch,
+    )
 
 
 def write_notebooks(app, exception) -> None:
@@ -135,7 +138,7 @@ def write_notebooks(app, exception) -> None:
     site = Path(app.outdir)
     pages = sorted(d for d in app.env.found_docs if "kernelspec" in app.env.metadata.get(d, {}))
     for folder, address in (
-        (site.parent / "notebooks", app.plain_notebooks_written),
+        (site.parent / "notebooks", written_address(app)),
         (site / "book" / "notebooks", found_address(app)),
     ):
         wanted = {folder / f"{page.removeprefix('book/')}.ipynb": page for page in pages}
@@ -151,8 +154,6 @@ def write_notebooks(app, exception) -> None:
 
 def setup(app):
     for name in ("book_site_url", "book_repository_url", "book_repository_branch"):
-        if name not in app.config:
-            app.add_config_value(name, "", "", str)
-    app.connect("config-inited", note_written_address, priority=0)
+        app.add_config_value(name, "", "", str)  # for whoever knows the clone (page_buttons)
     app.connect("build-finished", write_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
