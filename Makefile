@@ -20,8 +20,7 @@ env:
 	@$(PYTHON) dynbook/publish/environment.py
 
 book: env
-	@$(BIN)/jupyter-book build . -W --keep-going -n -q || { rm -rf _build/.doctrees; exit 1; }
-	@echo "The site: $(CURDIR)/_build/html/index.html"
+	@$(BIN)/python -m dynbook.publish.book
 
 test: env
 	@$(BIN)/python -m pytest

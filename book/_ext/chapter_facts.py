@@ -5,7 +5,7 @@
 ```
 
 The seconds are those of the run that the page's outputs come from. They are HTML only: the plain
-notebooks, which must not depend on the machine that wrote them, keep the reading time and the `gpu` note.
+notebooks, which must not depend on the machine that wrote them, keep the reading time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 WORDS_A_MINUTE = 180  # for prose with formulas; an equation counts as 8 words, a line of code as 4
-FENCED = re.compile(r"^(?P<fence>```+|:::+)\{code-cell\}.*?^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(
+    r"^(?P<fence>```+|:::+)\{code-cell\}.*?^(?P=fence)\s*$", re.MULTILINE | re.DOTALL
+)
 DISPLAYED = re.compile(r"\$\$.*?\$\$|^```\{math\}.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -50,7 +52,7 @@ def machine_in_words(machine: dict) -> str:
 class ChapterFacts(SphinxDirective):
     """One line under the title: minutes to read, seconds to run here, seconds on a GPU."""
 
-    option_spec = {"gpu": directives.unchanged_required}
+    option_spec = {"gpu": directives.unchanged_required}  # noqa: RUF012  (docutils wants a dict)
 
     def run(self) -> list[nodes.Node]:
         text = Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf8")

@@ -1,4 +1,4 @@
-"""Before Sphinx reads a page: execute what is out of date, and tell Sphinx which pages that concerns."""
+"""Before Sphinx reads: execute what is out of date, and say which pages that concerns."""
 
 from __future__ import annotations
 

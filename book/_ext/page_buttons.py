@@ -1,7 +1,7 @@
 """The buttons at the top of a page: Colab, the plain notebook, print, source, edit.
 
-Buttons that need the repository's address (dynbook.publish.address) are absent when there is none. The
-notebook offered for download is the plain one that plain_notebooks.py writes into the site.
+Buttons that need the repository's address (dynbook.publish.address) are absent when there is none.
+The notebook offered for download is the plain one that plain_notebooks.py writes into the site.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from dynbook.publish.address import address
 
 
 def notebook_path(page: str) -> str:
-    """Where a page's plain notebook lies: in the site, and under book/ in the repository."""
-    return f"notebooks/{page.removeprefix('book/')}.ipynb"
+    """Where a page's plain notebook lies, in the site as in the repository."""
+    return f"book/notebooks/{page.removeprefix('book/')}.ipynb"
 
 
 def link(text: str, url: str, icon: str, tooltip: str, label: str) -> dict[str, str]:
-    return {"type": "link", "text": text, "url": url, "icon": icon, "tooltip": tooltip, "label": label}
+    return {
+        "type": "link",
+        "text": text,
+        "url": url,
+        "icon": icon,
+        "tooltip": tooltip,
+        "label": label,
+    }
 
 
 def group(icon: str, tooltip: str, label: str, buttons: list[dict]) -> dict:
@@ -42,16 +49,34 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
     if pagename in app.dynbook_runs:
         path = notebook_path(pagename)
         if where:
-            open_in = link("Colab", where.colab(f"book/{path}"), "fas fa-rocket", "Open in Colab", "colab-button")
+            open_in = link(
+                "Colab", where.colab(path), "fas fa-rocket", "Open in Colab", "colab-button"
+            )
             buttons.append(group("fas fa-rocket", "Run this page", "launch-buttons", [open_in]))
-        here = link("Notebook", context["pathto"](path, 1), "fas fa-code", "Plain .ipynb", "download-notebook")
+        here = link(
+            "Notebook",
+            context["pathto"](path, 1),
+            "fas fa-code",
+            "Plain .ipynb",
+            "download-notebook",
+        )
         downloads.insert(0, here)
     buttons.append(group("fas fa-download", "Take this page away", "download-buttons", downloads))
     if where:
         links = [
-            link("Repository", where.url, "fab fa-github", "Source repository", "repository-button"),
-            link("Source", where.file(source), "fas fa-file-lines", "This page's source", "source-button"),
-            link("Suggest an edit", where.edit(source), "fas fa-pen", "Edit this page", "edit-button"),
+            link(
+                "Repository", where.url, "fab fa-github", "Source repository", "repository-button"
+            ),
+            link(
+                "Source",
+                where.file(source),
+                "fas fa-file-lines",
+                "This page's source",
+                "source-button",
+            ),
+            link(
+                "Suggest an edit", where.edit(source), "fas fa-pen", "Edit this page", "edit-button"
+            ),
         ]
         buttons.append(group("fab fa-github", "Source of this page", "source-buttons", links))
     context["header_buttons"][:0] = buttons

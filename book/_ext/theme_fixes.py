@@ -1,4 +1,4 @@
-"""What the theme leaves undone: its own MathJax, each script once, accessible names."""
+"""What the theme leaves undone: MathJax without a network, each script once, names for all."""
 
 from __future__ import annotations
 
@@ -32,9 +32,16 @@ def each_script_once(app, pagename, templatename, context, doctree) -> None:
     context["script_files"][:] = keep
 
 
+def without_thebe(app) -> None:
+    """Jupyter Book loads sphinx-thebe, which writes into every page; the book has no use for it."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [x for x in listeners if x.handler.__module__ != "sphinx_thebe"]
+
+
 def setup(app):
     app.add_css_file("book.css")
     app.add_js_file("accessible.js", loading_method="defer")
+    app.connect("builder-inited", without_thebe, priority=1)
     app.connect("html-page-context", each_script_once, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,8 +13,12 @@
   each(".theme-switch-button", (b) => each("svg title", (t) => b.contains(t) && t.remove()));
   each("[role=doc-biblioentry], .citation-list [role], div.citation[role]", (e) => e.removeAttribute("role"));
   each(".citation-list[role], [role=list].citation", (e) => e.removeAttribute("role"));
-  /* What scrolls must be reachable by keyboard. */
-  each("div.math, .cell_output pre, div.highlight pre, .pst-scrollable-table-container", (e) => {
-    if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
-  });
+  /* What scrolls sideways must be reachable by keyboard; formulas have their width once MathJax is done. */
+  const reach = () =>
+    each("div.math, .bd-article table, .cell_output pre, div.highlight pre", (e) => {
+      if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
+      else e.removeAttribute("tabindex");
+    });
+  addEventListener("load", () => Promise.resolve(window.MathJax?.startup?.promise).then(reach));
+  addEventListener("resize", reach);
 })();

@@ -37,7 +37,7 @@ class Address:
 
 
 def address(root: Path = ROOT) -> Address | None:
-    """The book's address: `repository.url` of _config.yml, else the clone's GitHub `origin`, else None.
+    """Address by `repository.url` of _config.yml, else the clone's GitHub `origin`, else None.
 
     Raises
     ------
@@ -49,8 +49,8 @@ def address(root: Path = ROOT) -> Address | None:
     written = repository.get("url") or ""
     if written and not GITHUB.match(written):
         raise ValueError(
-            f"repository.url in _config.yml must be https://github.com/OWNER/NAME, got {written!r}; "
-            "leave it empty to take the clone's origin"
+            "repository.url in _config.yml must be https://github.com/OWNER/NAME, "
+            f"got {written!r}; leave it empty to take the clone's origin"
         )
     ask = ["git", "-C", str(root), "remote", "get-url", "origin"]
     try:

@@ -34,8 +34,8 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
 def reached_names(tree: ast.AST, package: str = "") -> Iterator[str]:
     """Dotted names under `dynbook` that a piece of code mentions; some may be no modules.
 
-    `package` is the package that holds the code, for relative imports. A self-check `check("3.2", …)`
-    reads `dynbook.exercises.chapter_3` when it runs, so it counts as an import of that module.
+    `package` is the package that holds the code, for relative imports. A self-check
+    `check("3.2", …)` reads `dynbook.exercises.chapter_3` when it runs, so it counts as an import.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -55,7 +55,9 @@ def reached_names(tree: ast.AST, package: str = "") -> Iterator[str]:
 
 
 @lru_cache
-def _read_module(file: Path, package: str, _version: tuple) -> tuple[frozenset[str], frozenset[str]]:
+def _read_module(
+    file: Path, package: str, _version: tuple
+) -> tuple[frozenset[str], frozenset[str]]:
     return _names_and_strings(file.read_text(encoding="utf8"), package)
 
 
@@ -74,8 +76,9 @@ def closure(cells: Iterable[str], root: Path = ROOT) -> list[Path]:
     cells : iterable of str
         Sources of a page's code cells.
     root : Path
-        The repository; modules lie under `root/dynbook`, data under `root/book/data`. A data file
-        counts when its name occurs in a string of a cell or of a module reached.
+        The repository; modules lie under `root/dynbook`, data beside them or under
+        `root/book/data`. A data file counts when its name occurs in a string of a cell or of a
+        module reached.
 
     Raises
     ------
@@ -103,9 +106,16 @@ def closure(cells: Iterable[str], root: Path = ROOT) -> list[Path]:
         files[name] = file
         said |= strings
         todo |= more - seen
-    data = (f for f in (root / "book" / "data").rglob("*") if f.is_file())
-    named = [f for f in data if any(f.name in s for s in said)]
-    return sorted({*files.values(), *named})
+    text = "\n".join(said)
+    return sorted({*files.values(), *(f for f in data_files(root) if f.name in text)})
+
+
+def data_files(root: Path) -> Iterator[Path]:
+    """Everything that code may open by its name: the book's data, and the package's other files."""
+    yield from (f for f in (root / "book" / "data").rglob("*") if f.is_file())
+    for f in (root / PACKAGE).rglob("*"):
+        if f.is_file() and f.suffix not in {".py", ".pyc"}:
+            yield f
 
 
 def closure_key(cells: Iterable[str], root: Path = ROOT) -> str:

@@ -1,7 +1,8 @@
 """Make the book's own environment, .venv, from requirements.txt; with nothing to do, take no time.
 
-Run as a script by any Python from 3.10 on (`python3 dynbook/publish/environment.py`): it needs only the
-standard library. torch is the CPU build on Linux unless TORCH_BACKEND says otherwise (auto, cu130, …).
+Run as a script by any Python from 3.10 on (`python3 dynbook/publish/environment.py`): it needs only
+the standard library. torch is the CPU build on Linux unless TORCH_BACKEND says otherwise (auto,
+cu130, …).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def wanted() -> str:
 
 
 def folder_with_torch(version: str) -> str | None:
-    """A local find-links folder (uv's, or pip's by variable or configuration) that holds the wheel."""
+    """A local find-links folder (uv's, or pip's by variable or configuration) with the wheel."""
     links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
     if not links:
         ask = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
@@ -70,8 +71,10 @@ def torch_options() -> list[str]:
 
 def make() -> None:
     """Create or update .venv so that it holds requirements.txt and this package, editable."""
-    if sys.version_info < (3, 10):
-        raise SystemExit(f"the book needs Python 3.10 or newer; this is {platform.python_version()}")
+    if sys.version_info < (3, 10):  # noqa: UP036  (this runs before anything is installed)
+        raise SystemExit(
+            f"the book needs Python 3.10 or newer; this is {platform.python_version()}"
+        )
     if STAMP.exists() and STAMP.read_text() == wanted():
         return
     start = time.monotonic()

@@ -1,7 +1,7 @@
 """Run the notebooks that are out of date, in parallel, into the cache that the site is built from.
 
-A page is out of date when its code cells changed, or its closure did (closure.py). Prose, captions and
-tags that only concern the display execute nothing.
+A page is out of date when its code cells changed, or its closure did (closure.py). Prose, captions
+and tags that only concern the display execute nothing.
 """
 
 from __future__ import annotations
@@ -53,16 +53,19 @@ class Page:
     name: str
     path: Path
     notebook: nbformat.NotebookNode
+    root: Path = ROOT
     code: str = field(init=False)
     closure: str = field(init=False)
 
     def __post_init__(self) -> None:
         cells = [c for c in self.notebook.cells if c.cell_type == "code"]
         tags = [sorted(CHANGES_A_RUN & {*c.metadata.get("tags", [])}) for c in cells]
-        text = json.dumps([[c.source for c in cells], tags, self.notebook.metadata.get("kernelspec")])
+        text = json.dumps(
+            [[c.source for c in cells], tags, self.notebook.metadata.get("kernelspec")]
+        )
         self.code = hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
-            self.closure = closure_key(c.source for c in cells)
+            self.closure = closure_key((c.source for c in cells), self.root)
         except SyntaxError:
             self.closure = "not Python"  # let the kernel say where
 
@@ -77,7 +80,7 @@ def read_pages(names: Iterable[str], root: Path = ROOT) -> list[Page]:
     for name in names:
         path = root / f"{name}.md"
         if path.is_file() and is_myst_markdown_notebook(path.read_text(encoding="utf8")):
-            pages.append(Page(name, path, myst_nb_reader_plugin(str(path))))
+            pages.append(Page(name, path, myst_nb_reader_plugin(str(path)), root))
     return pages
 
 
@@ -92,16 +95,16 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def kernel_environment(threads: int) -> dict[str, str]:
+def kernel_environment(threads: int, root: Path = ROOT) -> dict[str, str]:
     """Environment of a kernel: the user's, less what would leak another set-up into the book."""
     leaks = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONSTARTUP", "MPLBACKEND", "VIRTUAL_ENV")
     env = {k: v for k, v in os.environ.items() if k not in leaks}
     return env | {
         "DYNBOOK_BUILD": "1",
-        "IPYTHONDIR": str(ROOT / "_build" / ".ipython"),
+        "IPYTHONDIR": str(root / "_build" / ".ipython"),
         "OMP_NUM_THREADS": str(threads),
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
     }
 
 
@@ -122,16 +125,20 @@ def explain(page: Page, index: int, problem: str) -> NotebookFailed:
     return NotebookFailed(f"{place(page, index)}: this cell failed\n{source}\n\n{tail}")
 
 
-async def run_page(page: Page, *, threads: int, timeout: int) -> tuple[nbformat.NotebookNode, float]:
+async def run_page(
+    page: Page, *, threads: int, timeout: int
+) -> tuple[nbformat.NotebookNode, float]:
     """Execute one page in a kernel of its own; returns the executed notebook and the seconds."""
     notebook = deepcopy(page.notebook)
-    kernel = AsyncKernelManager(kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"))
+    kernel = AsyncKernelManager(
+        kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3")
+    )
     client = NotebookClient(notebook, km=kernel, timeout=timeout, record_timing=False)
     start = time.monotonic()
     index = 0
     try:
         await kernel.start_kernel(
-            env=kernel_environment(threads),
+            env=kernel_environment(threads, page.root),
             cwd=str(page.path.parent),
             extra_arguments=["--HistoryManager.hist_file=:memory:"],
         )
@@ -143,7 +150,9 @@ async def run_page(page: Page, *, threads: int, timeout: int) -> tuple[nbformat.
                 await client.async_execute_cell(cell, index, execution_count=count)
                 for output in cell.get("outputs", ()):
                     if output.get("name") == "stderr":
-                        raise explain(page, index, "It wrote to stderr (a warning?):\n" + output.text)
+                        raise explain(
+                            page, index, "It wrote to stderr (a warning?):\n" + output.text
+                        )
         return notebook, time.monotonic() - start
     except CellExecutionError:
         outputs = notebook.cells[index].outputs
@@ -177,7 +186,10 @@ class Outputs:
             record = self.cache.match_cache_notebook(page.notebook)
             return self._run(record) if record.data.get("closure") == page.closure else None
         for record in reversed(self.cache.list_cache_records()):
-            same = (record.data.get("code"), record.data.get("closure")) == (page.code, page.closure)
+            same = (record.data.get("code"), record.data.get("closure")) == (
+                page.code,
+                page.closure,
+            )
             if same and record.uri == str(page.path):
                 old = [c for c in self.cache.get_cache_bundle(record.pk).nb.cells]
                 notebook = deepcopy(page.notebook)
@@ -200,7 +212,9 @@ class Outputs:
 
     def _store(self, page: Page, notebook: nbformat.NotebookNode, data: dict) -> Run:
         bundle = CacheBundleIn(notebook, str(page.path), data=data)
-        return self._run(self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True))
+        return self._run(
+            self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        )
 
     @staticmethod
     def _run(record) -> Run:
@@ -234,7 +248,9 @@ async def _run_all(pages: list[Page], outputs: Outputs, timeout: int) -> dict[st
     return runs
 
 
-def execute(names: Iterable[str], cache: Path, *, timeout: int = 300) -> dict[str, Run]:
+def execute(
+    names: Iterable[str], cache: Path, *, timeout: int = 300, root: Path = ROOT
+) -> dict[str, Run]:
     """Bring the outputs of the named pages up to date.
 
     Parameters
@@ -245,6 +261,8 @@ def execute(names: Iterable[str], cache: Path, *, timeout: int = 300) -> dict[st
         Folder of the jupyter-cache.
     timeout : int
         Seconds that one cell may take.
+    root : Path
+        The repository that the pages and their closures lie in.
 
     Returns
     -------
@@ -254,9 +272,10 @@ def execute(names: Iterable[str], cache: Path, *, timeout: int = 300) -> dict[st
     Raises
     ------
     NotebookFailed
-        At the first cell that raises, writes to stderr, or takes too long. Pages finished before are kept.
+        At the first cell that raises, writes to stderr, or takes too long. Pages finished before
+        are kept.
     """
-    pages, outputs = read_pages(names), Outputs(cache)
+    pages, outputs = read_pages(names, root), Outputs(cache)
     runs = {page.name: outputs.find(page) for page in pages}
     todo = [page for page in pages if runs[page.name] is None]
     todo.sort(key=outputs.seconds_last_time, reverse=True)

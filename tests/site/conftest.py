@@ -1,0 +1,121 @@
+"""A browser, a server on loopback, and the three ways in which every page is looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+MODES = {
+    "light": {"viewport": {"width": 1400, "height": 900}},
+    "dark": {"viewport": {"width": 1400, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
+}
+
+
+def find_browser() -> str | None:
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """A Chromium of the system, installed here if this is Debian and we may."""
+    if (
+        not find_browser()
+        and shutil.which("apt-get")
+        and hasattr(os, "geteuid")
+        and not os.geteuid()
+    ):
+        print("installing chromium with apt-get")
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        subprocess.run(install, check=False)
+    path = find_browser()
+    if path is None:
+        pytest.fail(
+            "the site tests need a Chromium: install the package `chromium` "
+            "(Debian: apt install chromium; macOS and Windows: Google Chrome will do)",
+            pytrace=False,
+        )
+    return path
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        """Requests are the page's business, not the terminal's."""
+
+
+@pytest.fixture(scope="session")
+def address(book) -> Iterator[str]:
+    """The built site on a port of loopback."""
+    handler = partial(Quiet, directory=str(book / "html"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@dataclass
+class Viewer:
+    """A tab in one mode, and what it complained about since the page was opened."""
+
+    tab: Page
+    address: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, name: str) -> Page:
+        """Go to a page of the toc and wait until its formulas are set."""
+        self.complaints.clear()
+        self.tab.goto(f"{self.address}/{name}.html", wait_until="load")
+        self.tab.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
+        return self.tab
+
+
+def watch(context: BrowserContext, address: str) -> Viewer:
+    """A tab that notes errors, and lets no request leave the site."""
+    viewer = Viewer(context.new_page(), address)
+    note = viewer.complaints.append
+
+    def gate(route: Route) -> None:
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            note(f"asks the network for {route.request.url}")
+            route.abort()
+
+    context.route("**/*", gate)
+    tab = viewer.tab
+    tab.on("pageerror", lambda error: note(f"script error: {error}"))
+    tab.on("console", lambda m: m.type in ("error", "warning") and note(f"console: {m.text}"))
+    tab.on("response", lambda r: r.status >= 400 and note(f"{r.status} for {r.url}"))
+    return viewer
+
+
+@pytest.fixture(scope="session")
+def viewers(browser_path, address) -> Iterator[dict[str, Viewer]]:
+    """One tab for each mode, all in one browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        tabs = {}
+        for mode, options in MODES.items():
+            context = browser.new_context(reduced_motion="reduce", **options)
+            theme = "dark" if mode == "dark" else "light"
+            context.add_init_script(
+                f"localStorage.mode = '{theme}'; localStorage.theme = '{theme}';"
+            )
+            tabs[mode] = watch(context, address)
+        yield tabs
+        browser.close()

@@ -1,0 +1,102 @@
+"""The book builds without a warning; nothing is left out, nothing is done twice."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from dynbook.publish.book import build
+from dynbook.publish.pages import (
+    anchors,
+    broken_links,
+    heavy_figures,
+    own_weight,
+    soup,
+    toc_pages,
+    without_alt,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = toc_pages()
+MODULES = sorted(f.stem for f in (ROOT / "dynbook").glob("[!_]*.py"))
+
+
+def public_functions(module: str) -> list[str]:
+    """Names of the functions and classes that a module itself defines for others."""
+    tree = ast.parse((ROOT / "dynbook" / f"{module}.py").read_text(encoding="utf8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [n.name for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+def test_the_book_builds_without_a_warning(building):
+    status, said = building
+    assert status == 0, said[-6000:]
+
+
+def test_every_page_of_the_toc_is_in_the_site(book):
+    missing = [p for p in PAGES if not (book / "html" / f"{p}.html").exists()]
+    assert not missing
+
+
+def test_the_front_door_is_a_page_and_no_redirect(book):
+    home = (book / "html" / "index.html").read_text(encoding="utf8")
+    assert "<article" in home and "http-equiv" not in home.lower()
+
+
+def test_with_nothing_changed_nothing_is_executed_and_it_is_quick(book):
+    start = time.monotonic()
+    status, said = build()
+    assert status == 0 and "execution:" not in said
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_weights_and_alternatives_of(page, book):
+    site = book / "html"
+    assert not broken_links(site, page)
+    assert not without_alt(site, page)
+    assert not heavy_figures(site, page)
+    assert own_weight(site, page) < 1_000_000
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_is_in_the_reference(module, book):
+    page = f"book/reference/api/{module}"
+    assert page in PAGES, f"write {page}.md (copy a neighbour) and name it in _toc.yml"
+    wanted = {f"dynbook.{module}.{name}" for name in public_functions(module)}
+    assert wanted <= anchors(book / "html" / f"{page}.html")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_says_what_it_is_for(module):
+    loaded = importlib.import_module(f"dynbook.{module}")
+    silent = [n for n in public_functions(module) if not inspect.getdoc(getattr(loaded, n))]
+    assert not silent
+
+
+def test_every_source_can_be_looked_up(book):
+    """Each entry of the bibliography links to a DOI, an arXiv page or an address, or is a book."""
+    page = soup(book / "html" / "book" / "reference" / "bibliography.html")
+    entries = page.select("div.citation")
+    kinds = dict(
+        line.strip("@").split("{", 1)
+        for line in (ROOT / "book" / "references.bib").read_text().splitlines()
+        if line.startswith("@")
+    )
+    assert entries and kinds
+    bare = [e.get_text(" ", strip=True)[:80] for e in entries if not e.select_one("a.external")]
+    books = sum(kind.lower() == "book" for kind in kinds)
+    assert len(bare) <= books, bare
+
+
+def test_nothing_generated_is_committed_by_mistake():
+    listed = subprocess.run(
+        ["git", "ls-files", "_build", ".venv"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert listed.stdout == ""
