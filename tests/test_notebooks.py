@@ -124,6 +124,13 @@ By {prf:ref}`def-thing`. $\square$
 A *thing*.
 :::
 
+:::{prf:proof}
+:class: dropdown
+A long one.
+
+In two steps.
+:::
+
 (sec-second)=
 ## Second section
 
@@ -180,6 +187,14 @@ Body.
 
 ```{note}
 Noted.
+```
+
+```{seealso}
+There.
+```
+
+```{sidebar} Aside
+By the way.
 ```
 
 :::{admonition} Look
@@ -349,6 +364,8 @@ PLAIN = {
     "theorem": "> **Theorem 1.1 (Main $L^2$ bound)**\n>\n> Then\n>\n> $$ x = 1 \\tag{1.2} $$\n>\n"
     "> - one\n> - two\n",
     "proof": "> **Proof.**\n>\n> By Definition 1.1. $\\square$\n",
+    "folded proof": "<details>\n<summary>Proof.</summary>\n\nA long one.\n\nIn two steps.\n\n"
+    "</details>",
     "definition": "> **Definition 1.1**\n>\n> A *thing*.\n",
     "section": "\n## 1.1. Second section",
     "caption": "*Fig. 1.1. A _caption_ with $x_1$ after (1.1).*",
@@ -359,6 +376,8 @@ PLAIN = {
     "definition list": "- **Term**: Its *meaning*.",
     "admonition": "> **A title**\n>\n> Body.\n",
     "note": "> **Note**\n>\n> Noted.\n",
+    "see also": "> **See also**\n>\n> There.\n",
+    "sidebar": "> **Aside**\n>\n> By the way.\n",
     "folded admonition": "<details>\n<summary>Look</summary>\n\nFolded.\n\n</details>",
     "dropdown": "<details>\n<summary>Drop</summary>\n\n```python\ncode = 1\n```\n\n</details>",
     "tabs": "**One**\n\nFirst tab.\n\n**Two**\n\nSecond tab.",

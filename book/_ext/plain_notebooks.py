@@ -33,6 +33,7 @@ import yaml
 from docutils import nodes
 from nbformat.v4 import new_markdown_cell, new_notebook
 from plain_page import Address, PlainPage, code_cell
+from sphinx.errors import ExtensionError
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -74,6 +75,8 @@ def notebook(page: PlainPage, tree: nodes.document) -> nbformat.NotebookNode:
     """The page as a notebook: its title, the cell for Colab, then everything else."""
     head, *rest = page.pieces(tree)
     path = page.env.doc2path(page.docname, base=False)
+    if not isinstance(head, str) or not head.startswith("# "):
+        raise ExtensionError(f"{path}: a page with code must begin with its title, `# …`")
     source = md.link(md.code_span(path), page.url_of(page.docname))
     colab = COLAB.format(
         repository=json.dumps(page.address.repository), branch=json.dumps(page.address.branch)

@@ -17,6 +17,7 @@ from docutils import nodes
 from myst_nb.core.read import myst_nb_reader_plugin
 from nbformat.v4 import new_code_cell
 from sphinx.errors import ExtensionError
+from sphinx.locale import admonitionlabels
 
 LEFT_OUT = {"front-facts", "book-only"}  # classes (and cell tags) that stay in the site
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}  # tags of cells shown closed
@@ -154,22 +155,19 @@ class PlainPage:
     # boxes
 
     def box(self, head: str, body: list) -> list:
-        head = f"**{' '.join(head.split())}**"
-        if any(not isinstance(piece, str) for piece in body):
-            return [head, *body]
-        text = "\n\n".join([head, *body])
-        return [md.quoted(text)]
+        pieces = [f"**{' '.join(head.split())}**", *body]
+        return pieces if has_cells(body) else [md.quoted("\n\n".join(pieces))]
 
     def fold(self, head: str, body: list) -> list:
         """What opens on a click; head is HTML, since Markdown is not read in a summary."""
-        if any(not isinstance(piece, str) for piece in body):
+        if has_cells(body):
             return [f"**{head}**", *body]
         return ["\n\n".join([f"<details>\n<summary>{head}</summary>", *body, "</details>"])]
 
     def flat(self, node: nodes.Element) -> str:
         """A block's content as one string; where code cells cannot stand (lists, tables, notes)."""
         pieces = self.children(node)
-        if any(not isinstance(piece, str) for piece in pieces):
+        if has_cells(pieces):
             self.refuse(node, "a code cell inside of it")
         return "\n\n".join(pieces)
 
@@ -178,7 +176,7 @@ class PlainPage:
         raise ExtensionError(
             f"{place}: no plain form for <{type(node).__name__}>{what and ' with ' + what}. Say it "
             "otherwise, put it into a container of class book-only, or teach "
-            "book/_ext/plain_notebooks.py its form."
+            "book/_ext/plain_page.py its form."
         )
 
     # blocks
@@ -202,14 +200,16 @@ class PlainPage:
     def block_container(self, node):
         if node.get("nb_element") == "cell_code":
             return self.cell_and_caption(node)
-        pieces = self.children(node)
-        is_card = node.get("design_component") == "card"
-        return [md.quoted("\n\n".join(pieces))] if is_card else pieces
+        if node.get("design_component") == "card":
+            return self.block_block_quote(node)
+        return self.children(node)
 
     def block_section(self, node):
         return self.children(node)
 
-    block_footer = block_section
+    block_legend = block_section
+    block_glossary = block_section
+    block_versionmodified = block_section
 
     def block_title(self, node):
         if not is_section(node.parent):
@@ -254,9 +254,6 @@ class PlainPage:
         target = self.url(next(node.findall(nodes.reference)))
         return [md.link(self.line(node.children[0].children[0]), target)] if target else []
 
-    def block_legend(self, node):
-        return self.children(node)
-
     def block_math_block(self, node):
         nested = not (is_section(node.parent) or isinstance(node.parent, nodes.document))
         return [md.display(node.astext(), self.number("displaymath", node), one_line=nested)]
@@ -276,6 +273,9 @@ class PlainPage:
     def block_block_quote(self, node):
         return [md.quoted(self.flat(node))]
 
+    block_sidebar = block_block_quote  # and {margin}
+    block_topic = block_block_quote
+
     def block_bullet_list(self, node):
         return ["\n".join(md.listed(self.flat(item), "- ") for item in node.children)]
 
@@ -290,8 +290,6 @@ class PlainPage:
             names = ", ".join(f"**{self.line(c)}**" for c in terms if isinstance(c, nodes.term))
             items.append(md.listed(f"{names}: {self.flat(body)}", "- "))
         return ["\n".join(items)]
-
-    block_glossary = block_section
 
     def block_field_list(self, node):
         fields = (f"**{self.line(name)}**: {self.flat(body)}" for name, body in node.children)
@@ -356,9 +354,10 @@ class PlainPage:
             number = self.number(node.get("countertype", kind), node)
             name = kind.capitalize()
             return self.box(f"{name} {number} {head.removeprefix(name)}", body)
+        label = admonitionlabels.get(kind, kind.capitalize())
         if "dropdown" in node.get("classes", ()):
-            return self.fold(summary(title) if title is not None else kind.capitalize(), body)
-        return self.box(head or kind.capitalize(), body)
+            return self.fold(label if title is None else summary(title), body)
+        return self.box(head or label, body)
 
     def solution_head(self, node) -> str:
         target = self.env.sphinx_exercise_registry[node["target_label"]]
@@ -366,8 +365,10 @@ class PlainPage:
         return f"Solution to Exercise {number}" if number else "Solution"
 
     def block_proof_node(self, node):
-        first, *rest = self.children(node.children[0])  # "Proof. " stands in its first paragraph
-        return self.box("Proof.", [first.removeprefix("Proof. "), *rest])
+        proof = node.children[0]
+        first, *rest = self.children(proof)  # "Proof. " stands in its first paragraph
+        wrap = self.fold if "dropdown" in proof["classes"] else self.box
+        return wrap("Proof.", [first.removeprefix("Proof. "), *rest])
 
     def block_dropdown_main(self, node):
         title, *body = node.children
@@ -394,9 +395,12 @@ class PlainPage:
 
     def removed_cells_above(self, node) -> list:
         """Cells tagged remove-cell have left the tree, but later cells need them."""
-        line = nearest_line(node) if isinstance(node, nodes.Element) else 0
-        above = [i for i, start in self.pending if start < line]
-        return self.cells_before(above[-1] + 1 if above else 0)
+        due, line = 0, nearest_line(node)
+        for index, start in self.pending:
+            if start >= line or "remove-cell" not in self.tags(index):
+                break
+            due = index + 1
+        return self.cells_before(due)
 
     def cell(self, index: int):
         return code_cell(self.source.cells[index].source, self.tags(index))
@@ -408,6 +412,10 @@ def code_cell(source: str, tags: list[str]) -> nbformat.NotebookNode:
     if FOLDED & set(tags):
         metadata["jupyter"] = {"source_hidden": True}
     return new_code_cell(source, metadata=metadata)
+
+
+def has_cells(pieces: list) -> bool:
+    return any(not isinstance(piece, str) for piece in pieces)
 
 
 def ancestors(node: nodes.Node):
