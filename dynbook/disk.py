@@ -66,8 +66,9 @@ def disk_gram(
     """Gram matrix G_ij = ∫ relu(w_i·x − b_i) relu(w_j·x − b_j) dx over the unit disk.
 
     Symmetric to the last bit; the error of an entry is below 1e-12 √(G_ii G_jj), also for
-    coincident, nearly parallel and thin ridges. All arithmetic is float64, whatever comes in:
-    float32 inputs are taken as exact numbers and the result is rounded once. No gradient is kept.
+    coincident and nearly parallel ridges and for thin caps (of a half-angle α below 1e-3 the error
+    is that of the direction, ε/α). All arithmetic is float64, whatever comes in: float32 inputs
+    are taken as exact numbers and the result is rounded once. No gradient is kept.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def _fill(out: Tensor, g: Ridges) -> None:
     """The closed form, tile by tile over the upper half, mirrored.
 
     Whatever is a sum of products f(i) h(j) is a thin matrix product (cheaper than the outer sums),
-    everything else works in place on seven buffers that stay in the cache.
+    everything else works in place on eight buffers that stay in the cache.
     """
     rows, cols = (2048, 2048) if out.is_cuda else (128, 256)
     buffers = torch.empty(8, rows * cols, dtype=torch.float64, device=out.device)
