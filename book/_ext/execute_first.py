@@ -28,9 +28,9 @@ def run(app) -> None:
             timeout=app.config.nb_execution_timeout,
         )
     except NotebookFailed as failed:
-        raise SystemExit(f"\n{failed}\n\nThe book is not built.") from None
+        raise SystemExit(f"\n{failed}") from None
     except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted: kernels are stopped, finished notebooks kept.") from None
+        raise SystemExit(130) from None  # the kernels are stopped, finished notebooks kept
 
 
 def outdated(app, env, added, changed, removed) -> list[str]:

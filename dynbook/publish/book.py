@@ -35,20 +35,28 @@ def build(root: Path = ROOT) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    said, show = [], True
-    for line in process.stdout:
-        said.append(line)
-        show = show and not line.startswith(END)
-        if show and ANSI.sub("", line).strip(" =\n") and not line.startswith(NOISE):
-            print(line, end="", flush=True)
-    status = process.wait()
+    said, show, before = [], True, ""
+    try:
+        for line in process.stdout:
+            said.append(line)
+            text = ANSI.sub("", line).strip(" =\n")
+            show = show and not text.startswith(END)
+            if show and (text or before) and not line.startswith(NOISE):
+                print(line if text else "", end="" if text else "\n", flush=True)
+                before = text
+    finally:
+        status = process.wait()
     if status:
         shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
     return status, "".join(said)
 
 
 def main() -> int:
-    status, _ = build()
+    try:
+        status, _ = build()
+    except KeyboardInterrupt:  # the build has it too, and stops its kernels
+        print("\nInterrupted. Notebooks that had finished are kept.")
+        return 130
     if status:
         print("\nThe book was not built: see above.")
     else:
