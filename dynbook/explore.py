@@ -8,20 +8,16 @@ there is no JavaScript.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import itertools
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import cache
-from html import escape
-from pathlib import Path
 from typing import Any
 
-from dynbook.figures import building, canvas, described, framed, in_notebook, picture, sci, show
+from dynbook.figures import building, canvas, described, framed, in_notebook, picture, show
+from dynbook.player import KEY, interval, player
+from dynbook.sliders import Parameter, parameters
 
 #: Most frames, and most bytes, of one figure without a kernel.
 MOST_FRAMES, LIMIT = 80, 400_000
@@ -78,25 +74,14 @@ def explore(
         than 80 frames, if size or limits differ between frames, or if all together weigh more than
         400 KB.
     """
-    parameters = _parameters(values, labels or {}, start or {}, formats or {})
-    explorable = Explorable(draw, alt, parameters, size, rows, cols, play)
+    sliders = parameters(values, labels or {}, start or {}, formats or {})
+    explorable = Explorable(draw, alt, sliders, size, rows, cols, play)
     if in_notebook() and not building() and importlib.util.find_spec("ipywidgets"):
         return explorable.widget()
     html = explorable.html()
     if in_notebook():
         show(html, explorable.words(explorable.first))
     return None
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One slider: its values, the texts that show them, and where it starts."""
-
-    name: str
-    label: str
-    values: tuple
-    texts: tuple[str, ...]
-    start: int
 
 
 @dataclass(frozen=True)
@@ -185,10 +170,10 @@ class Explorable:
         }
         controls = list(sliders.values())
         if self.play:
-            slider, interval = controls[0], _interval(self.parameters[0])
-            player = widgets.Play(max=len(slider.options) - 1, interval=interval)
-            widgets.jslink((player, "value"), (slider, "index"))
-            controls.append(player)
+            p = self.parameters[0]
+            button = widgets.Play(value=p.start, max=len(p.values) - 1, interval=interval(p))
+            widgets.jslink((button, "value"), (controls[0], "index"))
+            controls.append(button)
         box = Shown([widgets.interactive_output(update, sliders), *controls])
         display(box)
         box.cell = get_ipython().execution_count
@@ -204,10 +189,10 @@ class Explorable:
                 f"{names} make {len(places)} frames, a page takes {MOST_FRAMES}: give fewer "
                 "values, or one parameter less"
             )
-        frames = [self.frame(at, prefix=_KEY) for at in places]
+        frames = [self.frame(at, prefix=KEY) for at in places]
         self._refuse_jumps(places, [frozen for _, frozen in frames])
-        html = self._player([svg for svg, _ in frames], places.index(self.first))
-        html = html.replace(_KEY, "x" + hashlib.sha256(html.encode()).hexdigest()[:8])
+        svgs, first = [svg for svg, _ in frames], places.index(self.first)
+        html = player(svgs, first, self.parameters, self.size[0], self.play)
         weight = len(html.encode())
         if weight > LIMIT:
             raise ValueError(
@@ -224,131 +209,3 @@ class Explorable:
                     f"colour bar: they are {frozen[0]} at {self.state(places[0])}, and {now} at "
                     f"{self.state(at)}"
                 )
-
-    def _player(self, svgs: list[str], first: int) -> str:
-        base = svgs[first].split("\n")
-        data = {
-            "base": svgs[first],
-            "frames": [_parts(base, svg.split("\n")) for svg in svgs],
-            "texts": [p.texts for p in self.parameters],
-        }
-        table = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
-        controls = "\n".join(_control(p, f"{_KEY}-{p.name}") for p in self.parameters)
-        interval = _interval(self.parameters[0])
-        button = (
-            f'<button type="button" data-interval="{interval}" hidden style="{_BUTTON}">'
-            "Play</button>\n"
-        )
-        script = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
-        return (
-            f'<figure class="explore" data-key="{_KEY}" style="margin:0 auto;padding:0;'
-            f'max-width:{100 * self.size[0]:.0f}px">\n'
-            f'<div class="theme-svg explore-stage">\n{svgs[first]}\n</div>\n'
-            f'<div class="explore-controls" style="{_CONTROLS}">\n{controls}\n'
-            f"{button if self.play else ''}</div>\n"
-            f'<script type="application/json">{table}</script>\n'
-            f"<script>{{\n{script.replace('KEY', _KEY)}}}</script>\n</figure>"
-        )
-
-
-_KEY = "explore-key"  # stands for the name of the figure until its content is known
-
-_CONTROLS = "display:flex;flex-wrap:wrap;align-items:center;gap:.3em 1em;margin:.5em 0 .2em"
-_ROW = "flex:1 1 20em;display:flex;flex-wrap:wrap;align-items:center;gap:0 1em"
-_SLIDER = (
-    "flex:1 1 12em;min-width:0;height:1.9em;margin:0;outline-offset:-2px;accent-color:#0072B2;"
-    "cursor:pointer"
-)
-_BUTTON = (
-    "font:inherit;color:inherit;background:none;border:1px solid currentColor;"
-    "border-radius:.4em;padding:.15em 0;width:5em;cursor:pointer"
-)
-
-
-def _control(p: Parameter, name: str) -> str:
-    """Label, value and slider of one parameter; the slider waits, hidden, for the script."""
-    text, wide = escape(p.texts[p.start]), max(map(len, p.texts))
-    return (
-        f'<div style="{_ROW}"><span style="flex:none"><label for="{name}" style="margin:0">'
-        f'{escape(p.label)}</label> <output for="{name}" aria-live="off" style="display:'
-        f'inline-block;min-width:{wide}ch;margin-left:.4em;font-weight:600;'
-        f'font-variant-numeric:tabular-nums">{text}</output></span>\n'
-        f'<input id="{name}" type="range" min="0" max="{len(p.values) - 1}" value="{p.start}" '
-        f'aria-valuetext="{text}" autocomplete="off" hidden style="{_SLIDER}"></div>'
-    )
-
-
-def _interval(p: Parameter) -> int:
-    """Milliseconds a frame, for some six seconds in all."""
-    return min(600, max(100, 6000 // len(p.values)))
-
-
-def _parts(base: list[str], frame: list[str]) -> list[str | list[int]]:
-    """`frame` as its own lines, and as [from, to] the runs of lines that it shares with `base`."""
-    parts: list[str | list[int]] = []
-    matcher = SequenceMatcher(None, base, frame, autojunk=False)
-    for kind, i, j, u, v in matcher.get_opcodes():
-        if kind == "equal":
-            parts.append([i, j])
-        else:
-            parts += frame[u:v]
-    return parts
-
-
-def _parameters(
-    values: Mapping[str, Sequence[Any]],
-    labels: Mapping[str, str],
-    start: Mapping[str, Any],
-    formats: Mapping[str, str],
-) -> tuple[Parameter, ...]:
-    if not values:
-        raise ValueError("explore needs a parameter with its values, as eta=[0.1, 0.2, 0.5]")
-    for argument, given in (("labels", labels), ("start", start), ("formats", formats)):
-        if unknown := set(given) - set(values):
-            raise ValueError(
-                f"{argument} names {', '.join(sorted(unknown))}, but the parameters are "
-                f"{', '.join(values)}"
-            )
-    return tuple(
-        _parameter(name, some, labels.get(name, name), start.get(name), formats.get(name))
-        for name, some in values.items()
-    )
-
-
-def _parameter(
-    name: str, values: Sequence[Any], label: str, start: Any, spec: str | None
-) -> Parameter:
-    plain = values.tolist() if hasattr(values, "tolist") else list(values)
-    plain = [v.item() if hasattr(v, "item") else v for v in plain]
-    numeric = all(isinstance(v, (int, float)) and math.isfinite(v) for v in plain)
-    if not plain or not (numeric or all(isinstance(v, str) for v in plain)):
-        raise ValueError(f"{name} must be a sequence of finite numbers or of texts, got {values!r}")
-    if start is None:
-        at = 0
-    elif numeric:
-        at = min(range(len(plain)), key=lambda i: abs(plain[i] - start))
-    elif start in plain:
-        at = plain.index(start)
-    else:
-        raise ValueError(f"start of {name} must be one of {plain}, got {start!r}")
-    return Parameter(name, label, tuple(plain), _texts(plain, spec), at)
-
-
-def _texts(values: list, spec: str | None) -> tuple[str, ...]:
-    if spec is not None:
-        return tuple(format(v, spec).replace("-", "−") for v in values)
-    for digits in range(3, 17):
-        texts = tuple(_text(v, digits) for v in values)
-        if len(set(texts)) == len(set(values)):
-            break
-    return texts
-
-
-def _text(value: Any, digits: int) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or value == 0 or 1e-3 <= abs(value) < 1e5:
-        rounded = value if isinstance(value, int) else float(f"{value:.{digits}g}")
-        return f"{rounded:.15g}".replace("-", "−")
-    mantissa, power = sci(value, digits).split("·")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}·{power}"

@@ -19,7 +19,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import sync_playwright
 
 import dynbook
-from dynbook.explore import Explorable, _parameters, _parts, _texts, explore
+from dynbook.explore import Explorable, explore
+from dynbook.player import _parts
+from dynbook.sliders import _texts, parameters
 
 X = np.linspace(0, 1, 300)
 
@@ -31,7 +33,7 @@ def wave(ax, k):
 
 
 def explorable(draw=wave, alt="A wave of frequency {k:.1f}.", play=False, **values):
-    return Explorable(draw, alt, _parameters(values, {}, {}, {}), (6.4, 3.6), 1, 1, play)
+    return Explorable(draw, alt, parameters(values, {}, {}, {}), (6.4, 3.6), 1, 1, play)
 
 
 def table(html):
@@ -94,7 +96,7 @@ def test_values_are_shown_with_the_digits_that_tell_them_apart(values, texts):
 
 
 def test_the_slider_starts_at_the_nearest_value():
-    (parameter,) = _parameters({"k": torch.logspace(-2, 0, 5)}, {}, {"k": 0.09}, {"k": ".1e"})
+    (parameter,) = parameters({"k": torch.logspace(-2, 0, 5)}, {}, {"k": 0.09}, {"k": ".1e"})
     assert parameter.values[parameter.start] == pytest.approx(0.1)
     assert parameter.texts == ("1.0e−02", "3.2e−02", "1.0e−01", "3.2e−01", "1.0e+00")
 

@@ -1,0 +1,123 @@
+"""From the SVG that matplotlib writes to the SVG that a page wants."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+
+from PIL import Image
+
+#: The colour of text and axes: drawn as this, shown in the text colour of the page.
+INK = "#010203"
+
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
+_GEOMETRY = ("d", "x", "y", "width", "height", "points", "cx", "cy", "r")
+
+
+def themed(drawn: bytes, alt: str, prefix: str) -> str:
+    """The SVG that matplotlib wrote, for a page: one element a line, its ink `currentColor`.
+
+    Ids start with `prefix` and those that nothing refers to are gone, so are metadata and style
+    sheet; the picture fills its column and is named `alt`; embedded pixels are WebP.
+    """
+    ET.register_namespace("", _SVG)
+    root = ET.fromstring(drawn)
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.attrib = {
+        "viewBox": f"0 0 {_short(width)} {_short(height)}",
+        "role": "img",
+        "aria-label": alt,
+        "style": "display:block;width:100%;height:auto",
+        "stroke-linejoin": "round",
+        "stroke-linecap": "butt",
+    }
+    used = set(re.findall(r"[\"(]#([^\")]+)", drawn.decode()))
+    _prune(root)
+    for node in root.iter():
+        if node is not root:
+            node.attrib = dict(_attributes(node, used, prefix))
+    _flatten(root)
+    ET.indent(root, space="")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _prune(node: ET.Element) -> None:
+    """Drop the metadata, and the style sheet that would reach every element of the page."""
+    for child in list(node):
+        if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+            node.remove(child)
+        else:
+            _prune(child)
+
+
+def _flatten(node: ET.Element) -> None:
+    """Put the content of bare groups in their place."""
+    children = []
+    for child in node:
+        _flatten(child)
+        bare = child.tag == f"{{{_SVG}}}g" and not child.attrib
+        children += list(child) if bare else [child]
+    node[:] = children
+
+
+def _attributes(node: ET.Element, used: set[str], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in node.attrib.items():
+        if name == "id":
+            if value in used:
+                yield name, f"{prefix}-{value}"
+        elif name == _XLINK and value.startswith("#"):
+            yield "href", f"#{prefix}-{value[1:]}"
+        elif name == _XLINK:
+            yield "href", _webp(value)
+        elif name == "d":
+            yield name, _path(value)
+        elif name in _GEOMETRY:
+            yield name, _short(value)
+        elif name == "transform":
+            yield name, re.sub(r"translate\([^)]*\)", lambda m: _short(m[0]), value)
+        else:
+            value = value.replace("url(#", f"url(#{prefix}-").replace(INK, "currentColor")
+            yield name, re.sub(r"([:;])\s+", r"\1", value)
+
+
+def _short(text: str) -> str:
+    """Every number to two decimals: a hundredth of a point, finer than any screen."""
+    return re.sub(r"-?\d+\.\d+", lambda m: _number(float(m[0])), text)
+
+
+def _number(x: float) -> str:
+    """`x` to two decimals without the zeros that SVG does not need: 0.50 is .5."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "0") else re.sub(r"^(-?)0\.", r"\1.", text)
+
+
+def _path(d: str) -> str:
+    """A path in few characters: runs of straight lines by their steps, no needless spaces."""
+    out, last, x, y = [], "", 0.0, 0.0
+    for command, text in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
+        numbers = [round(float(n), 2) for n in text.split()]
+        if command == "L":
+            shown = [numbers[0] - x, numbers[1] - y]
+            name = "" if last == "L" else "l"
+        else:
+            shown, name = numbers, command
+        steps = " ".join(map(_number, shown))
+        out.append(f"{name or ' '}{steps}".replace(" -", "-"))
+        if numbers:
+            x, y = numbers[-2:]
+        last = command
+    return "".join(out)
+
+
+def _webp(png: str) -> str:
+    """An embedded PNG as an embedded WebP, lossless where that is the smaller."""
+    image = Image.open(io.BytesIO(base64.b64decode(png.partition(",")[2])))
+    files = []
+    for options in ({"lossless": True}, {"quality": 90}):
+        file = io.BytesIO()
+        image.save(file, "webp", method=6, **options)
+        files.append(file.getvalue())
+    return "data:image/webp;base64," + base64.b64encode(min(files, key=len)).decode()
