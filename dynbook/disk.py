@@ -43,7 +43,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-THIN = 3e-3  # where √(G_ii G_jj) of unit ridges is less, the closed form has lost three digits
+THIN = 6e-3  # where √(G_ii G_jj) of unit ridges is less, the closed form has lost three digits
 
 
 class Ridges(NamedTuple):
