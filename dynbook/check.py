@@ -140,10 +140,10 @@ def numbers(
         )
         if not fits:
             raise AssertionError(
-                f"{name.capitalize()} should be {_words(shape)}, but it is {_words(array.shape)}."
+                f"{_sentence(name)} should be {_words(shape)}, but it is {_words(array.shape)}."
             )
     if not np.isfinite(array).all():
-        raise AssertionError(f"{name.capitalize()} holds numbers that are not finite.")
+        raise AssertionError(f"{_sentence(name)} holds numbers that are not finite.")
     return array
 
 
@@ -168,7 +168,7 @@ def close(
     if not wrong.any():
         return
     if given.ndim == 0:
-        words = f"{name.capitalize()} is {_distance(error.max(), np.abs(wanted).max())}."
+        words = f"{_sentence(name)} is {_distance(error.max(), np.abs(wanted).max())}."
     else:
         words = f"{wrong.sum()} of the {wrong.size} entries of {name} are off."
     raise AssertionError(f"{words} {hint}".strip())
@@ -178,14 +178,14 @@ def dtype(answer: Any, expected: str, *, name: str = "the answer") -> None:
     """Object unless `answer` has the dtype `expected`, as ``"float64"``."""
     got = str(getattr(answer, "dtype", type(answer).__name__)).removeprefix("torch.")
     if got != expected:
-        raise AssertionError(f"{name.capitalize()} should be of type {expected}, but is {got}.")
+        raise AssertionError(f"{_sentence(name)} should be of type {expected}, but is {got}.")
 
 
 def function(answer: Any, *, name: str = "the answer") -> Callable:
     """`answer` itself; objects if it is not a function."""
     if not callable(answer):
         raise AssertionError(
-            f"{name.capitalize()} should be a function, but is {_kind(answer)}. Give the function "
+            f"{_sentence(name)} should be a function, but is {_kind(answer)}. Give the function "
             "itself, `f` and not `f(x)`."
         )
     return answer
@@ -202,8 +202,12 @@ def _array(answer: Any, name: str) -> np.ndarray:
         answer = np.array(parts)
     array = np.asarray(answer)
     if array.dtype.kind not in "biufc":
-        raise AssertionError(f"{name.capitalize()} should be numbers, but holds {_kind(answer)}.")
+        raise AssertionError(f"{_sentence(name)} should be numbers, but holds {_kind(answer)}.")
     return array
+
+
+def _sentence(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _kind(answer: Any) -> str:

@@ -177,3 +177,8 @@ def test_a_shape_may_leave_lengths_open(shape):
     assert numbers(np.ones((2, 3)), shape=shape).shape == (2, 3)
     with pytest.raises(AssertionError, match=r"an array of .* numbers, but it is a list of 3"):
         numbers([1, 2, 3], shape=shape)
+
+
+def test_a_name_keeps_its_capitals():
+    with pytest.raises(AssertionError, match="^The ReLU sum is off by more than 10 %"):
+        close(1, 2, name="the ReLU sum")
