@@ -180,5 +180,5 @@ def test_a_shape_may_leave_lengths_open(shape):
 
 
 def test_a_name_keeps_its_capitals():
-    with pytest.raises(AssertionError, match="^The ReLU sum is off by more than 10 %"):
+    with pytest.raises(AssertionError, match=r"^The ReLU sum is off by more than 10 %"):
         close(1, 2, name="the ReLU sum")
