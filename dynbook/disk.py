@@ -246,7 +246,7 @@ def _fill(out: Tensor, g: Ridges) -> None:
         block.copy_(block.triu() + block.triu(1).T)
 
 
-def _fill_thin(out: Tensor, g: Ridges, size: int = 1 << 20) -> None:
+def _fill_thin(out: Tensor, g: Ridges, size: int = 1 << 18) -> None:
     """Overwrite the pairs of thin ridges, where the closed form cancels.
 
     Sorted by size, the partners of a block of ridges are the neighbours that follow it.

@@ -228,7 +228,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes there, KiB on Linux
-    assert int(run.stdout) * unit < 4000**2 * 8 + 120e6
+    assert int(run.stdout) * unit < 4000**2 * 8 + 60e6
 
 
 def good():
