@@ -10,7 +10,17 @@
   each(".search-button-field, .search-button, details.hide > summary", (e) => {
     if (e.textContent.trim()) e.removeAttribute("aria-label");
   });
-  each(".theme-switch-button", (b) => each("svg title", (t) => b.contains(t) && t.remove()));
+  /* Three titled icons (Light, Dark, System) would contradict the button's one name; they arrive late. */
+  const hush = (button) =>
+    button.querySelectorAll("i, svg").forEach((icon) => {
+      for (const a of ["title", "role", "aria-labelledby"]) icon.removeAttribute(a);
+      icon.querySelector("title")?.remove();
+      icon.setAttribute("aria-hidden", "true");
+    });
+  each(".theme-switch-button", (button) => {
+    hush(button);
+    new MutationObserver(() => hush(button)).observe(button, { childList: true, subtree: true });
+  });
   each("[role=doc-biblioentry], .citation-list [role], div.citation[role]", (e) => e.removeAttribute("role"));
   each(".citation-list[role], [role=list].citation", (e) => e.removeAttribute("role"));
   /* What scrolls sideways must be reachable by keyboard; formulas have their width once MathJax is done. */
