@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from chapter_facts import reading_minutes, seconds_in_words
+from docstrings import plain_bars
 
 from dynbook.publish import environment
 from dynbook.publish.address import address
@@ -234,3 +235,16 @@ def test_a_missing_pin_is_an_error_that_says_what_to_do():
         SystemExit, match=r"requirements\.txt does not pin nosuchpackage; run `make lock`"
     ):
         environment.pin("nosuchpackage")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("the length |w| of w", r"the length \|w\| of w"),
+        ("a literal ``|w|``, a role :math:`|w|`", "a literal ``|w|``, a role :math:`|w|`"),
+        (".. math::\n\n   |w|\n\n|b|", ".. math::\n\n   |w|\n\n\\|b\\|"),
+        ("As::\n\n    |w|\n|b|", "As::\n\n    |w|\n\\|b\\|"),
+    ],
+)
+def test_bars_in_docstrings_are_absolute_values(written, meant):
+    assert plain_bars(written.split("\n")) == meant.split("\n")

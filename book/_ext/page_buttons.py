@@ -85,6 +85,7 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
 def settle_address(app, config) -> None:
     """Tell everybody the address; keep the theme from making buttons of its own from it."""
     where = app.dynbook_address = address()
+    config.book_address = repr(where)
     config.html_theme_options |= {"repository_url": "", "launch_buttons": {}}
     if where:
         config.book_repository_url = where.url
@@ -94,6 +95,7 @@ def settle_address(app, config) -> None:
 
 def setup(app):
     app.setup_extension("plain_notebooks")
+    app.add_config_value("book_address", "", "html", str)  # another address: write every page anew
     app.connect("config-inited", settle_address)
     app.connect("html-page-context", add_buttons, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
