@@ -1,10 +1,10 @@
 """The exact spectrum of the ReLU^p layer on (−1, 1): the modes of a cantilever beam.
 
-A continuum of neurons sends a(b) to h(x) = ∫ max(x − b, 0)^p a(b) db, which is p! times integration from
-the left end, p + 1 times. In orthonormal Legendre polynomials integration is J = e_0 e_0ᵀ + S with S
-tridiagonal and skew, S_{k,k−1} = 1/√(4k² − 1); so the layer's singular values are those of a banded
-matrix, and their squares μ_k are the eigenvalues of the Gram kernel. For p = 1 they solve
-μ φ'''' = φ with φ = φ' = 0 at one end and φ'' = φ''' = 0 at the other: cos κ cosh κ = −1, μ = (2/κ)⁴
+A continuum of neurons sends a(b) to h(x) = ∫ max(x − b, 0)^p a(b) db, which is p! times integration
+from the left end, p + 1 times. In orthonormal Legendre polynomials integration is J = e_0 e_0ᵀ + S
+with S tridiagonal and skew, S_{k,k−1} = 1/√(4k² − 1); so the layer's singular values are those of a
+banded matrix, and their squares μ_k are the eigenvalues of the Gram kernel. For p = 1 they solve
+μ φ⁗ = φ with φ = φ′ = 0 at one end and φ″ = φ‴ = 0 at the other: cos κ cosh κ = −1, μ = (2/κ)⁴
 (:cite:t:`zhang2023`).
 """
 
@@ -37,11 +37,11 @@ def _modes(k: int, power: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def beam_spectrum(k: int, power: int = 1) -> Float[Tensor, " k"]:
-    """The k largest eigenvalues μ_1 > μ_2 > … of the kernel ∫ (x − b)_+^p (x − b')_+^p dx on (−1, 1).
+    """The k largest eigenvalues μ_1 > μ_2 > … of the ReLU^p Gram kernel on (−1, 1).
 
-    Float64, with absolute error about ε √(μ_1 μ_j) in μ_j: 13 digits at j = 30 for p = 1. Asymptotically
-    μ_j → (p!)² [2/(π(j − ½))]^{2p+2}. The Gram matrix of n equispaced biases has the eigenvalues
-    (n/2) μ_j in the limit.
+    Float64, with absolute error about ε √(μ_1 μ_j) in μ_j: 12 digits at j = 30 for p = 1.
+    Asymptotically μ_j → (p!)² [2/(π(j − ½))]^{2p+2}. The Gram matrix of n equispaced biases has the
+    eigenvalues (n/2) μ_j in the limit.
 
     Raises
     ------
@@ -56,14 +56,21 @@ def beam_modes(
 ) -> Float[Tensor, "m k"]:
     """The first k eigenfunctions at x, with unit L² norm on (−1, 1).
 
-    side = "function": modes of the functions h(x) the layer makes, clamped at −1 and positive at +1;
-    side = "bias": modes of the coefficients a(b), the same curves mirrored, clamped at +1.
+    side = "function": modes of the functions h(x) the layer makes, clamped at −1 and positive at
+    +1; side = "bias": modes of the coefficients a(b), the same curves mirrored, clamped at +1.
 
     Raises
     ------
+    TypeError
+        If x is not a floating-point tensor.
     ValueError
-        If k or power is below 1, x leaves [−1, 1], or side is another word.
+        If k or power is below 1, x is not of shape (m,) or leaves [−1, 1], or side is another word.
     """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x must be a floating-point tensor, got {kind}")
+    if x.ndim != 1:
+        raise ValueError(f"x must have shape (m,), got {tuple(x.shape)}")
     if side not in ("function", "bias"):
         raise ValueError(f'side must be "function" or "bias", got {side!r}')
     if not ((x >= -1) & (x <= 1)).all():

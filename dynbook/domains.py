@@ -63,9 +63,15 @@ class Box:
     upper: tuple[float, ...]
 
     def __post_init__(self):
-        sides = [Interval(a, b) for a, b in zip(self.lower, self.upper, strict=True)]
-        if not sides:
-            raise ValueError("Box needs at least one side, got none")
+        if not 0 < len(self.lower) == len(self.upper):
+            raise ValueError(
+                "Box needs as many lower as upper corners, at least one, got "
+                f"{len(self.lower)} and {len(self.upper)}"
+            )
+        self.sides()  # each is checked
+
+    def sides(self) -> list[Interval]:
+        return [Interval(a, b) for a, b in zip(self.lower, self.upper, strict=True)]
 
     @property
     def dim(self) -> int:
@@ -73,7 +79,7 @@ class Box:
 
     @property
     def volume(self) -> float:
-        return math.prod(b - a for a, b in zip(self.lower, self.upper, strict=True))
+        return math.prod(side.volume for side in self.sides())
 
     def extent(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of w·x over the domain, for w (n, d)."""
@@ -81,9 +87,17 @@ class Box:
         return ends.amin(0).sum(-1), ends.amax(0).sum(-1)
 
     def quadrature(self, points: int, breaks: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Tensor-product composite Gauss rule with about the given number of points."""
-        side = max(round(points ** (1 / self.dim)), 1)
-        rules = [Interval(a, b).quadrature(side) for a, b in zip(self.lower, self.upper, strict=True)]
+        """Tensor product of the interval's rule, at most the given number of points.
+
+        Raises ValueError if they are fewer than 8^d, the least that such a rule takes.
+        """
+        if points < 8**self.dim:
+            raise ValueError(
+                f"points must be at least 8^d = {8**self.dim:,} for a product rule in dimension "
+                f"d = {self.dim}, got {points:,}; beyond d = 6 average over random points instead"
+            )
+        per_side = int(points ** (1 / self.dim) + 1e-9)
+        rules = [side.quadrature(per_side) for side in self.sides()]
         x = torch.cartesian_prod(*(r[0][:, 0] for r in rules)).reshape(-1, self.dim)
         return x, torch.cartesian_prod(*(r[1] for r in rules)).reshape(len(x), -1).prod(-1)
 
@@ -96,7 +110,9 @@ class Ball:
 
     def __post_init__(self):
         if self.dim not in (2, 3):
-            raise ValueError(f"Ball is written for dim 2 and 3, got {self.dim}; use Interval in 1-D")
+            raise ValueError(
+                f"Ball is written for dim 2 and 3, got {self.dim}; use Interval in 1-D"
+            )
 
     @property
     def volume(self) -> float:

@@ -1,11 +1,11 @@
-"""What a Gram matrix lets through: spectrum, truncated solution, gradient flow, cut-off frequency."""
+"""What a Gram matrix lets through: its spectrum, truncated solution, gradient flow, cut-off."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dynbook.gram import first_bad
@@ -13,13 +13,13 @@ from dynbook.gram import first_bad
 
 @dataclass(frozen=True)
 class GramSpectrum:
-    """Eigenpairs of a Gram matrix, largest first.
+    """Eigenpairs of a Gram matrix, largest first: all n of them, or the k leading ones.
 
     Attributes
     ----------
-    values : Tensor (n,)
-        Eigenvalues λ_1 ≥ … ≥ λ_n; the last may be rounding noise of either sign.
-    vectors : Tensor (n, n)
+    values : Tensor (k,)
+        Eigenvalues λ_1 ≥ … ≥ λ_k; the last may be rounding noise of either sign.
+    vectors : Tensor (n, k)
         Orthonormal eigenvectors, one per column.
     """
 
@@ -29,22 +29,47 @@ class GramSpectrum:
     @property
     def floor(self) -> float:
         """n ε λ_1: below it an eigenvalue of the stored matrix is rounding noise."""
-        n = self.values.shape[-1]
-        return n * torch.finfo(self.values.dtype).eps * self.values[0].item()
+        return len(self.vectors) * torch.finfo(self.values.dtype).eps * self.values[0].item()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all n eigenpairs are here."""
+        return len(self.vectors) == len(self.values)
+
+    def above(self, rtol: Float[Tensor, "*b"]) -> Bool[Tensor, "*b k"]:
+        """Which eigenvalues exceed rtol·λ_1.
+
+        Raises ValueError if rtol is outside (0, 1) or below what k leading eigenpairs can tell.
+        """
+        outside = ~((rtol > 0) & (rtol < 1))
+        if outside.any():
+            raise ValueError(f"rtol must lie in (0, 1), got {rtol[outside][0]:g}")
+        above = self.values > rtol[..., None] * self.values[0]
+        if not self.complete and above[..., -1].any():
+            raise ValueError(
+                f"rtol = {rtol.min():g} lets all {len(self.values)} leading eigenpairs through, "
+                "and perhaps more that are not here: compute more of them or raise rtol"
+            )
+        return above
 
     def modes(self, rtol: float) -> int:
-        """How many eigenvalues exceed rtol·λ_1."""
-        return int((self.values > rtol * self.values[0]).sum())
+        """How many eigenvalues exceed rtol·λ_1; raises as :meth:`above`."""
+        return int(self.above(torch.as_tensor(rtol).to(self.values)).sum())
 
     @property
     def condition(self) -> float:
-        """λ_1/λ_n; a ValueError if λ_n is not above rounding."""
+        """λ_1/λ_n; a ValueError if λ_n is not here or not above rounding."""
+        if not self.complete:
+            raise ValueError(
+                f"the condition number needs all {len(self.vectors)} eigenvalues, these are the "
+                f"{len(self.values)} leading ones; see dynbook.splines.condition_number"
+            )
         top, last = self.values[0].item(), self.values[-1].item()
         if last <= self.floor:
             raise ValueError(
-                f"the Gram matrix is singular to working precision (smallest eigenvalue {last:.1e}, "
-                f"rounding {self.floor:.1e}); use more digits, fewer or distinct neurons, or in one "
-                "dimension dynbook.splines.condition_number, which needs no G"
+                f"the Gram matrix is singular to working precision (smallest eigenvalue "
+                f"{last:.1e}, rounding {self.floor:.1e}); use more digits, fewer or distinct "
+                "neurons, or in one dimension dynbook.splines.condition_number, which needs no G"
             )
         return top / last
 
@@ -73,10 +98,15 @@ def gram_spectrum(gram: Float[Tensor, "n n"]) -> GramSpectrum:
 
     Raises
     ------
+    TypeError
+        If the matrix is not a float32 or float64 tensor.
     ValueError
-        If the matrix is not square, finite and symmetric, or has an eigenvalue below −10 n ε λ_1: no
-        Gram matrix is indefinite, so something is wrong with how it was made.
+        If it is not square, finite and symmetric, or has an eigenvalue below −10 n ε λ_1: no Gram
+        matrix is indefinite, so something is wrong with how it was made.
     """
+    if not isinstance(gram, Tensor) or gram.dtype not in (torch.float32, torch.float64):
+        kind = gram.dtype if isinstance(gram, Tensor) else type(gram).__name__
+        raise TypeError(f"gram must be a float32 or float64 tensor, got {kind}")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 1:
         raise ValueError(f"gram must have shape (n, n) with n ≥ 1, got {tuple(gram.shape)}")
     if not gram.isfinite().all():
@@ -84,7 +114,10 @@ def gram_spectrum(gram: Float[Tensor, "n n"]) -> GramSpectrum:
     tolerance = 10 * len(gram) * torch.finfo(gram.dtype).eps
     skew = (gram - gram.mT).abs().max()
     if skew > tolerance * gram.abs().max():
-        raise ValueError(f"gram must be symmetric, but |G − Gᵀ| reaches {skew:.1e}")
+        raise ValueError(
+            f"gram must be symmetric, but |G − Gᵀ| reaches {skew:.1e}: if it is rounding, pass "
+            "(G + G.mT) / 2"
+        )
     values, vectors = torch.linalg.eigh(gram)
     if values[0] < -tolerance * values[-1].abs() or values[-1] <= 0:
         raise ValueError(
@@ -104,77 +137,87 @@ def truncated_solve(
     Parameters
     ----------
     gram : Tensor (n, n) or GramSpectrum
-        Pass the spectrum to try many thresholds or right-hand sides for the price of one.
+        Pass the spectrum to try many thresholds or right-hand sides for the price of one. Leading
+        eigenpairs will do if rtol cuts among them.
     f : Tensor (..., n)
         Right-hand sides ⟨σ_i, f⟩, dtype and device of G.
     rtol : float or Tensor (...)
-        Relative threshold, dimensionless, broadcast against f; default: machine epsilon of the dtype.
+        Relative threshold, dimensionless, broadcast against the leading dimensions of f; default:
+        machine epsilon of the dtype. Below GramSpectrum.floor/λ_1, n times that, rounding noise of
+        eigenvalues may pass.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`gram_spectrum`; f of wrong shape, dtype, device or not finite; rtol outside (0, 1).
+        As :func:`gram_spectrum` and :meth:`GramSpectrum.above`; f of wrong shape, dtype or device,
+        or not finite.
     """
     spectrum = gram if isinstance(gram, GramSpectrum) else gram_spectrum(gram)
     f = _right_hand_side(f, spectrum, "f")
     if rtol is None:
         rtol = torch.finfo(f.dtype).eps
-    rtol = torch.as_tensor(rtol, dtype=f.dtype, device=f.device)
-    if not ((rtol > 0) & (rtol < 1)).all():
-        raise ValueError(f"rtol must lie in (0, 1), got {rtol.flatten()[0]:g}")
-    keep = spectrum.values > rtol[..., None] * spectrum.values[0]
-    hat = f @ spectrum.vectors
-    inverse = torch.where(keep, 1 / torch.where(keep, spectrum.values, 1.0), 0.0)
+    keep = spectrum.above(torch.as_tensor(rtol, dtype=f.dtype, device=f.device))
+    hat = (f @ spectrum.vectors) * keep
+    residual = (f - hat @ spectrum.vectors.mT).norm(dim=-1)
     return Truncated(
-        coef=(hat * inverse) @ spectrum.vectors.mT,
-        rank=keep.sum(-1),
-        residual=(hat * ~keep).norm(dim=-1),
+        coef=(hat / torch.where(keep, spectrum.values, 1.0)) @ spectrum.vectors.mT,
+        rank=keep.sum(-1).expand_as(residual),
+        residual=residual,
     )
 
 
 def gradient_flow(
     gram: Tensor | GramSpectrum,
     f: Float[Tensor, " n"],
-    t: Float[Tensor, " T"],
+    t: Float[Tensor, "*T"] | float,
     a0: Float[Tensor, " n"] | None = None,
-) -> Float[Tensor, "T n"]:
+) -> Float[Tensor, "*T n"]:
     """Coefficients a(t) of gradient flow da/dt = f − G a from a0 (default 0), in closed form.
 
-    Mode k relaxes alone: â_k(t) = e^{−λ_k t} â_k(0) + f̂_k (1 − e^{−λ_k t})/λ_k, written so that λ_k → 0
-    gives f̂_k t and nothing is divided by a small number (:cite:t:`zhang2023`).
+    Mode k relaxes alone: â_k(t) = e^{−λ_k t} â_k(0) + f̂_k (1 − e^{−λ_k t})/λ_k, written so that
+    λ_k → 0 gives f̂_k t and nothing is divided by a small number (:cite:t:`zhang2023`).
 
     Parameters
     ----------
     gram : Tensor (n, n) or GramSpectrum
+        All eigenpairs: even the slowest mode moves.
     f, a0 : Tensor (n,)
-    t : Tensor (T,)
+    t : Tensor (...) or float
         Times ≥ 0 in units of 1/λ.
+
+    Returns
+    -------
+    Tensor (..., n), the leading dimensions those of t.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`truncated_solve`; or a negative or non-finite time.
+        As :func:`truncated_solve`; or a negative or non-finite time, or leading eigenpairs only.
     """
     spectrum = gram if isinstance(gram, GramSpectrum) else gram_spectrum(gram)
-    f = _right_hand_side(f, spectrum, "f")
+    if not spectrum.complete:
+        raise ValueError(
+            f"gram must have all {len(spectrum.vectors)} eigenpairs, got the "
+            f"{len(spectrum.values)} leading ones; pass gram_spectrum(G)"
+        )
+    f = _right_hand_side(f, spectrum, "f", batch=False)
     t = torch.as_tensor(t, dtype=f.dtype, device=f.device)
     if not (t.isfinite() & (t >= 0)).all():
-        raise ValueError("t must be finite and ≥ 0")
+        raise ValueError(f"t must be finite and ≥ 0, got {t.min():g} … {t.max():g}")
     decay = spectrum.values.clamp(min=0) * t[..., None]
-    gained = torch.where(
-        decay > 0, -torch.expm1(-decay) / torch.where(decay > 0, decay, 1.0), 1.0
-    ) * t[..., None]
-    hat = gained * (f @ spectrum.vectors)
+    gained = torch.where(decay > 0, -torch.expm1(-decay) / torch.where(decay > 0, decay, 1.0), 1.0)
+    hat = gained * t[..., None] * (f @ spectrum.vectors)
     if a0 is not None:
-        hat = hat + torch.exp(-decay) * (_right_hand_side(a0, spectrum, "a0") @ spectrum.vectors)
+        a0 = _right_hand_side(a0, spectrum, "a0", batch=False)
+        hat = hat + torch.exp(-decay) * (a0 @ spectrum.vectors)
     return hat @ spectrum.vectors.mT
 
 
 def cutoff_frequency(eps: float, dim: int, constant: float = 1.0) -> float:
     """Highest frequency a ReLU layer just wide enough to resolve it keeps at precision eps.
 
-    With λ_k ~ C λ_1 k^{−(d+3)} per frequency k, a width n ~ k^d, and rounding n·eps·λ_1, the condition
-    λ_k > n eps λ_1 gives k = (C/eps)^{1/(2d+3)} (:cite:t:`zhang2023`, with C = 1).
+    With λ_k ~ C λ_1 k^{−(d+3)} per frequency k, a width n ~ k^d, and rounding n·eps·λ_1, the
+    condition λ_k > n eps λ_1 gives k = (C/eps)^{1/(2d+3)} (:cite:t:`zhang2023`, with C = 1).
 
     Parameters
     ----------
@@ -192,10 +235,13 @@ def cutoff_frequency(eps: float, dim: int, constant: float = 1.0) -> float:
     return (constant / eps) ** (1 / (2 * dim + 3))
 
 
-def _right_hand_side(f: Tensor, spectrum: GramSpectrum, name: str) -> Tensor:
-    like = spectrum.values
-    if f.shape[-1:] != like.shape:
-        raise ValueError(f"{name} must have {len(like)} entries, as G, got {tuple(f.shape)}")
+def _right_hand_side(f: Tensor, spectrum: GramSpectrum, name: str, batch: bool = True) -> Tensor:
+    like, n = spectrum.values, len(spectrum.vectors)
+    if not isinstance(f, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(f).__name__}")
+    if f.shape[-1:] != (n,) or (f.ndim > 1 and not batch):
+        shape = f"(..., {n})" if batch else f"({n},)"
+        raise ValueError(f"{name} must have shape {shape}, as G has, got {tuple(f.shape)}")
     if f.dtype != like.dtype or f.device != like.device:
         raise TypeError(
             f"{name} must share dtype and device with G, got {f.dtype} on {f.device} and "

@@ -1,14 +1,14 @@
-"""The ReLU basis of one dimension as finite elements summed twice: O(n) products and an exact inverse.
+"""The ReLU basis of one dimension as finite elements summed twice: O(n) products, exact inverse.
 
-Let b_1 < … < b_n < r be the kinks and r the right end. Σ a_j max(x − b_j, 0) is piecewise linear, zero up
-to b_1, and its values v at the n nodes b_2, …, b_n, r come from a by summing twice: slopes s = cumsum(a),
-values v = cumsum(h s) with cell widths h. Write v = V a. Finite elements have v for coefficients and the
-tridiagonal mass matrix M for Gram matrix, so
+Let b_1 < … < b_n < r be the kinks and r the right end. Σ a_j max(x − b_j, 0) is piecewise linear,
+zero up to b_1, and its values v at the n nodes b_2, …, b_n, r come from a by summing twice: slopes
+s = cumsum(a), values v = cumsum(h s) with cell widths h. Write v = V a. Finite elements have v for
+coefficients and the tridiagonal mass matrix M for Gram matrix, so
 
     G = Vᵀ M V,    G⁻¹ = V⁻¹ M⁻¹ V⁻ᵀ,
 
-where V⁻¹ takes second differences. Each factor costs O(n); M has condition number O(h_max/h_min), so all
-the ill-conditioning of G is in V: summing twice.
+where V⁻¹ takes second differences. Each factor costs O(n); M has condition number O(h_max/h_min),
+so all the ill-conditioning of G is in V: summing twice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dynbook.domains import Interval
-from dynbook.gram import mass_matrix, ridges
+from dynbook.gram import first_bad, mass_matrix, ridges
 from dynbook.lowpass import GramSpectrum
 
 
 def _cells(b: Tensor, domain: Interval | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Cell widths h (n,) and the mass matrix (diagonal (n,), off-diagonal (n − 1,)) of the nodes after b_1."""
+    """Widths h (n,) and mass matrix, diagonal (n,) and off (n − 1,), of the cells after b_1."""
     domain = domain or Interval()
+    if not isinstance(domain, Interval):
+        raise TypeError(f"domain must be an Interval, got {domain}: splines live in one dimension")
     _, b = ridges(1.0, b, domain)
+    if not (b.diff() > 0).all():
+        i = int((b.diff() <= 0).nonzero()[0])
+        raise ValueError(
+            f"b must increase strictly, got b[{i}] = {b[i]:g} and b[{i + 1}] = {b[i + 1]:g}: sort "
+            "the neurons by bias, and drop duplicates (they make G singular)"
+        )
     nodes = torch.cat([b, b.new_tensor([domain.right])])
     diagonal, off = mass_matrix(nodes)
     return nodes.diff(), diagonal[1:], off[1:]
@@ -37,16 +45,17 @@ def nodal_values(
 ) -> Float[Tensor, "*batch n"]:
     """V a: values of Σ a_j max(x − b_j, 0) at b_2, …, b_n and the right end, in O(n).
 
-    Raises ValueError unless the biases increase strictly inside the domain.
+    Raises as :func:`gram_product`.
     """
     h, _, _ = _cells(b, domain)
+    _check_vector(a, b, "a")
     return (a.cumsum(-1) * h).cumsum(-1)
 
 
 def gram_product(
     a: Float[Tensor, "*batch n"], b: Float[Tensor, " n"], domain: Interval | None = None
 ) -> Float[Tensor, "*batch n"]:
-    """G a for the 1-D ReLU Gram matrix with unit slopes and increasing biases, in O(n) time and memory.
+    """G a for the 1-D ReLU Gram matrix with unit slopes and increasing biases, in O(n).
 
     Parameters
     ----------
@@ -57,11 +66,12 @@ def gram_product(
 
     Raises
     ------
-    ValueError
-        Biases outside the domain, unsorted or repeated; a of another length.
+    ValueError, TypeError
+        Biases outside the domain, unsorted or repeated; a of another length, dtype or device, or
+        not finite.
     """
     h, diagonal, off = _cells(b, domain)
-    _check_length(a, b)
+    _check_vector(a, b, "a")
     v = (a.cumsum(-1) * h).cumsum(-1)
     mv = diagonal * v
     mv[..., 1:] += off * v[..., :-1]
@@ -74,11 +84,11 @@ def gram_solve(
 ) -> Float[Tensor, "*batch n"]:
     """G⁻¹ f through second differences and one tridiagonal solve, in O(n log n).
 
-    The factors are exact, so this keeps its digits where a stored G has lost them (n > 1000 in float64).
-    Raises as :func:`gram_product`; repeated biases, which make G singular, are refused.
+    The factors are exact, so this keeps its digits where a stored G has lost them (n > 1000 in
+    float64). Raises as :func:`gram_product`.
     """
     h, diagonal, off = _cells(b, domain)
-    _check_length(f, b)
+    _check_vector(f, b, "f")
     transposed = _backward_difference(_backward_difference(f) / h)
     v = tridiagonal_solve(diagonal, off, transposed)
     return _forward_difference(_forward_difference(v) / h)
@@ -89,12 +99,28 @@ def tridiagonal_solve(
 ) -> Float[Tensor, "*batch n"]:
     """Solve a symmetric, diagonally dominant tridiagonal system by parallel cyclic reduction.
 
-    Each of the log₂ n sweeps eliminates the neighbours at distance s = 1, 2, 4, … of all rows at once, so
-    it runs on any device and batches over f (:cite:t:`hockney1981`).
+    Each of the log₂ n sweeps eliminates the neighbours at distance s = 1, 2, 4, … of all rows at
+    once, so it runs on any device and batches over f (:cite:t:`hockney1981`).
+
+    Raises
+    ------
+    ValueError
+        If the lengths do not fit, or some |diagonal| is below the sum of its row's neighbours
+        (the elimination takes no pivots).
     """
     n = len(diagonal)
+    if len(off) != n - 1 or f.shape[-1] != n:
+        raise ValueError(
+            f"diagonal (n,), off (n − 1,) and f (..., n) must fit, got {tuple(diagonal.shape)}, "
+            f"{tuple(off.shape)} and {tuple(f.shape)}"
+        )
     zero = off.new_zeros(1)
     lower, upper = torch.cat([zero, off]), torch.cat([off, zero])
+    if not (diagonal.abs() >= lower.abs() + upper.abs()).all():
+        raise ValueError(
+            "diagonal must dominate: |d_i| ≥ |off_{i−1}| + |off_i| in each row; for other matrices "
+            "use a solver that pivots"
+        )
     s = 1
     while s < n:
         alpha, gamma = torch.zeros_like(lower), torch.zeros_like(upper)
@@ -122,15 +148,16 @@ def leading_eigenpairs(
     ValueError
         As :func:`gram_product`; or k outside 1 … n − 1.
     """
-    return GramSpectrum(*_lanczos(lambda a: gram_product(a, b, domain), b, k))
+    return GramSpectrum(*_lanczos(lambda a: gram_product(a, b.detach(), domain), b, k))
 
 
 def condition_number(b: Float[Tensor, " n"], domain: Interval | None = None) -> float:
     """λ_1/λ_n of the 1-D ReLU Gram matrix, far beyond the 1/ε that a stored matrix can show.
 
     λ_1 comes from Lanczos on G. With K = V⁻ᵀ V⁻¹ (pentadiagonal, squared second differences) the
-    eigenvalues of G⁻¹ are those of the vibrating beam K v = θ M v, and σ M − K is positive definite exactly
-    when σ > θ_max = 1/λ_n: banded Cholesky decides, bisection finds it to about 1e-12, in O(n).
+    eigenvalues of G⁻¹ are those of the vibrating beam K v = θ M v, and σ M − K is positive definite
+    exactly when σ > θ_max = 1/λ_n: banded Cholesky decides, bisection finds it to about 1e-12, in
+    O(n).
 
     Raises
     ------
@@ -164,14 +191,14 @@ def condition_number(b: Float[Tensor, " n"], domain: Interval | None = None) -> 
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if above(middle) else (middle, high)
-    top, _ = _lanczos(lambda a: gram_product(a, b, domain), b, 1)
+    top, _ = _lanczos(lambda a: gram_product(a, b.detach(), domain), b, 1)
     return float(top[0]) * high
 
 
 def _lanczos(product, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    n = len(b)
+    n, b = len(b), b.detach()
     if not 1 <= k < n:
         raise ValueError(f"k must lie in 1 … n − 1 = {n - 1}, got {k}")
     operator = LinearOperator(
@@ -186,12 +213,16 @@ def _lanczos(product, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ).to(b)
 
 
-def _check_length(a: Tensor, b: Tensor) -> None:
-    if a.shape[-1] != len(b) or a.dtype != b.dtype or a.device != b.device:
-        raise ValueError(
-            f"the vector must have shape (..., {len(b)}), dtype {b.dtype} and device {b.device} of the "
-            f"biases, got {tuple(a.shape)}, {a.dtype}, {a.device}"
+def _check_vector(a: Tensor, b: Tensor, name: str) -> None:
+    if a.dtype != b.dtype or a.device != b.device:
+        raise TypeError(
+            f"{name} must share dtype and device with b, got {a.dtype} on {a.device} and {b.dtype} "
+            f"on {b.device}"
         )
+    if a.shape[-1:] != b.shape:
+        raise ValueError(f"{name} must have shape (..., {len(b)}), as b has, got {tuple(a.shape)}")
+    if not a.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {first_bad(a)}")
 
 
 def _backward_sum(x: Tensor) -> Tensor:
