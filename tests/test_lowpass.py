@@ -172,6 +172,9 @@ def test_a_null_mode_grows_linearly_and_nothing_overflows():
         a = gradient_flow(gram, torch.ones(2, dtype=torch.float64), t)
         torch.testing.assert_close(a[:, 0], -torch.expm1(-t))
         torch.testing.assert_close(a[:, 1], t, rtol=1e-12, atol=0)
+        start = torch.ones(2, dtype=torch.float64)
+        kept = gradient_flow(gram, torch.zeros_like(start), 1e19, start)
+        assert kept.tolist() == [0.0, 1.0]  # rounding below zero must not grow
 
 
 @settings(max_examples=20, deadline=None)

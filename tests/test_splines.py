@@ -183,6 +183,14 @@ def test_a_handful_of_neurons_has_a_condition_number(n):
     )
 
 
+def test_trained_biases_have_a_condition_number_and_modes():
+    b = scattered(9)
+    assert condition_number(b.clone().requires_grad_()) == condition_number(b)
+    assert torch.equal(
+        leading_eigenpairs(b.clone().requires_grad_(), 2).values, leading_eigenpairs(b, 2).values
+    )
+
+
 B = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
 
 
