@@ -73,6 +73,8 @@ def run(root: Path, capsys, *names: str) -> list[str]:
         ("%matplotlib inline\n!ls\nfrom dynbook.b import two", ["__init__.py", "b.py"]),
         ("%%bash\nfrom dynbook", []),
         ("read('table.csv')", ["table.csv"]),
+        ("recorded('table')", ["table.csv"]),
+        ("'a tablet'", []),
         ('check("3.2", 1)', ["__init__.py", "__init__.py", "chapter_3.py"]),
     ],
 )

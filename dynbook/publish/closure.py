@@ -78,7 +78,7 @@ def closure(cells: Iterable[str], root: Path = ROOT) -> list[Path]:
     root : Path
         The repository; modules lie under `root/dynbook`, data beside them or under
         `root/book/data`. A data file counts when its name occurs in a string of a cell or of a
-        module reached.
+        module reached, or when such a string is its name without the suffix.
 
     Raises
     ------
@@ -107,7 +107,8 @@ def closure(cells: Iterable[str], root: Path = ROOT) -> list[Path]:
         said |= strings
         todo |= more - seen
     text = "\n".join(said)
-    return sorted({*files.values(), *(f for f in data_files(root) if f.name in text)})
+    named = (f for f in data_files(root) if f.name in text or f.stem in said)
+    return sorted({*files.values(), *named})
 
 
 def data_files(root: Path) -> Iterator[Path]:

@@ -99,9 +99,11 @@ def kernel_environment(threads: int, root: Path = ROOT) -> dict[str, str]:
     """Environment of a kernel: the user's, less what would leak another set-up into the book."""
     leaks = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONSTARTUP", "MPLBACKEND", "VIRTUAL_ENV")
     env = {k: v for k, v in os.environ.items() if k not in leaks}
+    profile = root / "_build" / ".ipython"  # not the user's start-up files
+    profile.mkdir(parents=True, exist_ok=True)
     return env | {
         "DYNBOOK_BUILD": "1",
-        "IPYTHONDIR": str(root / "_build" / ".ipython"),
+        "IPYTHONDIR": str(profile),
         "OMP_NUM_THREADS": str(threads),
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": str(root),
