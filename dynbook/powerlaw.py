@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,12 @@ class PowerLaw:
         return self.prefactor * np.asarray(x, dtype=float) ** self.exponent
 
     def __str__(self) -> str:
+        """Exponent ± half-width, to the first digit that the interval leaves open."""
+        digits = 2
+        if self.half_width > 0:
+            digits = min(max(-math.floor(math.log10(self.half_width)), 0), 6)
         sign = "−" if self.exponent < 0 else ""
-        return f"{sign}{abs(self.exponent):.2f} ± {self.half_width:.2f}"
+        return f"{sign}{abs(self.exponent):.{digits}f} ± {self.half_width:.{digits}f}"
 
 
 def power_law(x, y) -> PowerLaw:

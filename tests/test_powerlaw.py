@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import linregress, t
 
-from dynbook.powerlaw import power_law
+from dynbook.powerlaw import PowerLaw, power_law
 
 
 def test_an_exact_power_is_found_without_width():
@@ -29,8 +29,10 @@ def test_the_interval_covers_the_truth_about_nineteen_times_in_twenty():
     assert 0.92 < covered < 0.98
 
 
-def test_it_prints_a_minus_sign_and_an_interval():
-    assert str(power_law([1, 2, 4], [1, 1 / 16, 1 / 256])) == "−4.00 ± 0.00"
+def test_it_prints_as_many_digits_as_the_interval_leaves():
+    assert str(PowerLaw(-3.9876, 1.0, 0.0123)) == "−3.99 ± 0.01"
+    assert str(PowerLaw(6.14, 1.0, 0.39)) == "6.1 ± 0.4"
+    assert str(PowerLaw(4.00021, 1.0, 0.00070)) == "4.0002 ± 0.0007"
 
 
 @pytest.mark.parametrize(
