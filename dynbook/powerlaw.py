@@ -17,7 +17,7 @@ class PowerLaw:
     exponent, prefactor : float
         Least-squares fit on log axes.
     half_width : float
-        Half of the exponent's 95 % interval (Student's t; independent errors of equal size in log y).
+        Half of the exponent's 95 % interval (Student's t; independent, equal errors in log y).
     """
 
     exponent: float
@@ -39,8 +39,8 @@ class PowerLaw:
 def power_law(x, y) -> PowerLaw:
     """Fit y = c x^s by least squares on log axes.
 
-    The interval says how well a straight line describes *these* points. A drift of the local slope is
-    not noise: where one is expected, compare theory and measurement on the same range.
+    The interval says how well a straight line describes *these* points. A drift of the local slope
+    is not noise: where one is expected, compare theory and measurement on the same range.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def power_law(x, y) -> PowerLaw:
     Raises
     ------
     ValueError
-        If the lengths differ, there are fewer than three points, or a value is not positive and finite.
+        If the lengths differ, are below three, or a value is not positive and finite.
     """
     from scipy.stats import t
 

@@ -1,6 +1,7 @@
-"""Experiments at the size of the papers: run once on a large machine, shipped as small files, drawn beside the laptop's.
+"""Experiments at the size of the papers: run once, shipped as small files, drawn beside ours.
 
-`DYNBOOK_SCALE=paper` makes a chapter run them anew and write the file; without it the recorded numbers are read.
+`DYNBOOK_SCALE=paper` makes a chapter run them anew and write the file; without it the recorded
+numbers are read.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ def recorded(name: str) -> dict[str, Any]:
 
 
 def record(name: str, **numbers: Any) -> dict[str, Any]:
-    """Write an experiment's numbers (lists, floats, tensors) with device, date and commit, and return them.
+    """Write an experiment's numbers (lists, floats, tensors) with device, date and commit.
 
-    The file is written under another name and then renamed: a run that is stopped leaves the old one whole.
+    The file is written under another name and then renamed: a run that is stopped leaves the old
+    one whole. Returns what :func:`recorded` will.
     """
     plain = {key: v.tolist() if hasattr(v, "tolist") else v for key, v in numbers.items()}
     result = {"device": device(), "date": date.today().isoformat(), "commit": _commit(), **plain}

@@ -27,6 +27,7 @@ def parameters(
     start: Mapping[str, Any],
     formats: Mapping[str, str],
 ) -> tuple[Parameter, ...]:
+    """The sliders of a figure, from what its author says of them; refuses unknown names."""
     if not values:
         raise ValueError("explore needs a parameter with its values, as eta=[0.1, 0.2, 0.5]")
     for argument, given in (("labels", labels), ("start", start), ("formats", formats)):

@@ -34,11 +34,12 @@ def themed(drawn: bytes, alt: str, prefix: str) -> str:
         "stroke-linejoin": "round",
         "stroke-linecap": "butt",
     }
-    used = set(re.findall(r"[\"(]#([^\")]+)", drawn.decode()))
+    names = _names(re.findall(r"[\"(]#([^\")]+)", drawn.decode()), prefix)
     _prune(root)
+    _style_once(root)
     for node in root.iter():
         if node is not root:
-            node.attrib = dict(_attributes(node, used, prefix))
+            node.attrib = dict(_attributes(node, names))
     _flatten(root)
     ET.indent(root, space="")
     return ET.tostring(root, encoding="unicode")
@@ -63,13 +64,37 @@ def _flatten(node: ET.Element) -> None:
     node[:] = children
 
 
-def _attributes(node: ET.Element, used: set[str], prefix: str) -> Iterator[tuple[str, str]]:
+def _names(used: list[str], prefix: str) -> dict[str, str]:
+    """Short names for the ids that something refers to, the same in every frame of a slider."""
+    short = {name: name.replace("DejaVu", "")[:8] for name in used}
+    taken = list(short.values())
+    return {
+        name: f"{prefix}-{brief if taken.count(brief) == 1 else name}"
+        for name, brief in short.items()
+    }
+
+
+def _style_once(root: ET.Element) -> None:
+    """Let a marker, and not each of its many copies, carry the style that all of them share."""
+    styles: dict[str, set[str]] = {}
+    copies = [node for node in root.iter(f"{{{_SVG}}}use") if "style" in node.attrib]
+    for node in copies:
+        styles.setdefault(node.attrib[_XLINK][1:], set()).add(node.attrib["style"])
+    for node in root.iter():
+        if len(shared := styles.get(node.get("id"), ())) == 1:
+            node.attrib["style"] = node.get("style", "") + ";" + next(iter(shared))
+    for node in copies:
+        if len(styles[node.attrib[_XLINK][1:]]) == 1:
+            del node.attrib["style"]
+
+
+def _attributes(node: ET.Element, names: dict[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in node.attrib.items():
         if name == "id":
-            if value in used:
-                yield name, f"{prefix}-{value}"
+            if value in names:
+                yield name, names[value]
         elif name == _XLINK and value.startswith("#"):
-            yield "href", f"#{prefix}-{value[1:]}"
+            yield "href", f"#{names[value[1:]]}"
         elif name == _XLINK:
             yield "href", _webp(value)
         elif name == "d":
@@ -79,7 +104,8 @@ def _attributes(node: ET.Element, used: set[str], prefix: str) -> Iterator[tuple
         elif name == "transform":
             yield name, re.sub(r"translate\([^)]*\)", lambda m: _short(m[0]), value)
         else:
-            value = value.replace("url(#", f"url(#{prefix}-").replace(INK, "currentColor")
+            value = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{names[m[1]]})", value)
+            value = value.replace(INK, "currentColor")
             yield name, re.sub(r"([:;])\s+", r"\1", value)
 
 

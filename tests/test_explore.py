@@ -357,7 +357,8 @@ def test_without_javascript_a_still_picture_and_its_value_remain(page):
 
 
 def test_the_ink_is_the_text_colour_of_the_page_in_light_and_dark(page):
-    ink = "getComputedStyle(document.querySelector('.theme-svg svg use')).fill"
+    glyph = ".theme-svg svg g[style*=currentColor] use"
+    ink = f"getComputedStyle(document.querySelector('{glyph}')).fill"
     text = "getComputedStyle(document.body).color"
     light = page.evaluate(ink)
     assert light == page.evaluate(text) == "rgb(34, 34, 34)"

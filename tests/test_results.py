@@ -38,5 +38,5 @@ def test_the_scale_is_one_of_two_words(monkeypatch):
     monkeypatch.setenv("DYNBOOK_SCALE", "paper")
     assert results.scale() == "paper"
     monkeypatch.setenv("DYNBOOK_SCALE", "huge")
-    with pytest.raises(ValueError, match="DYNBOOK_SCALE.*'huge'"):
+    with pytest.raises(ValueError, match=r"DYNBOOK_SCALE.*'huge'"):
         results.scale()

@@ -1,7 +1,7 @@
-"""Chapter n is the page `book/n-….md`: sections, equations, figures and theorems are numbered from that.
+"""Chapter n is the page `book/n-….md`; sections, equations, figures, theorems count from that.
 
-Sphinx would number chapters by their place in the table of contents, and every number in the book would move when a chapter
-is added before it.
+Sphinx would number chapters by their place in the table of contents, and every number in the book
+would move when a chapter is added before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from sphinx.addnodes import compact_paragraph
 from sphinx.environment.collectors.toctree import TocTreeCollector
 
 
-def number_sections(toc: nodes.Element, stack: list[int], found: dict[str, tuple[int, ...]]) -> None:
+def number_sections(
+    toc: nodes.Element, stack: list[int], found: dict[str, tuple[int, ...]]
+) -> None:
     """Give every heading in a page's own table of contents its number, in reading order."""
     for node in toc.children:
         if isinstance(node, nodes.bullet_list):

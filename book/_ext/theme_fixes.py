@@ -40,6 +40,7 @@ def without_thebe(app) -> None:
 
 def setup(app):
     app.add_css_file("book.css")
+    app.add_css_file("explore.css")
     app.add_js_file("accessible.js", loading_method="defer")
     app.connect("builder-inited", without_thebe, priority=1)
     app.connect("html-page-context", each_script_once, priority=900)

@@ -100,6 +100,7 @@ def make() -> None:
         uv = BIN / "uv"
     run(uv, "pip", "install", "-q", *torch_options(), "-r", "requirements.txt")
     run(uv, "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", ".")
+    run(BIN / "python", "-c", "import matplotlib.font_manager")  # lists the fonts, once
     STAMP.write_text(wanted())
     print(f"environment: ready in {time.monotonic() - start:.0f} s", flush=True)
 
