@@ -21,7 +21,12 @@ approx = pytest.approx
 
 def kappa(k: int) -> float:
     """k-th root of cos κ cosh κ = −1."""
-    return float(mpmath.findroot(lambda z: mpmath.cos(z) + 1 / mpmath.cosh(z), (k - 0.5) * mpmath.pi))
+
+
+    def beam(z):
+        return mpmath.cos(z) + 1 / mpmath.cosh(z)
+
+    return float(mpmath.findroot(beam, (k - 0.5) * mpmath.pi))
 
 
 def halving(k: int) -> float:
