@@ -23,6 +23,10 @@ TOO_WIDE = """() => {
         .filter(e => e.getBoundingClientRect().right > root.clientWidth + 1 && !scrolls(e))
         .map(e => `${e.tagName}.${e.className} reaches ${e.getBoundingClientRect().right} px`)
         .slice(0, 5).concat(`the page is ${root.scrollWidth} px wide`); }"""
+OUT_OF_REACH = """() => [...document.querySelectorAll('article div.math')].filter(d => {
+    d.scrollLeft = -1e5;
+    return d.querySelector('mjx-math').getBoundingClientRect().left
+        < d.getBoundingClientRect().left - 1; }).map(d => d.id)"""
 CONTRAST_INK = """() => [...document.querySelectorAll('article .theme-svg')]
     .map(e => getComputedStyle(e)).map(s => [s.color, getComputedStyle(document.body).color])
     .filter(([ink, text]) => ink !== text).map(String)"""
@@ -36,6 +40,7 @@ def test_looks_right(page, mode, viewers):
     assert tab.evaluate(UNSET_FORMULAS) == []
     assert tab.evaluate(WRONG_FORMULAS) == []
     assert tab.evaluate(TOO_WIDE) == []
+    assert tab.evaluate(OUT_OF_REACH) == []
     assert tab.evaluate(CONTRAST_INK) == []
     theme = tab.evaluate("() => document.documentElement.dataset.theme")
     assert theme == ("dark" if mode == "dark" else "light")
