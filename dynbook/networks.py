@@ -1,4 +1,4 @@
-"""Training two-layer ReLU networks on an interval: which part of the error goes first?"""
+"""Two-layer ReLU networks on an interval: values, gradients, tangent kernel and training."""
 
 from __future__ import annotations
 
@@ -8,29 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-
-@dataclass(frozen=True)
-class Modes:
-    """Eigenfunctions of a network's tangent operator, fastest first.
-
-    Attributes
-    ----------
-    rates : Tensor (k,)
-        Eigenvalues λ_m: under gradient flow the error in mode m decays as exp(−λ_m t).
-    functions : Tensor (k, N)
-        Values φ_m(x_j), orthonormal in the inner product (2/N) Σ_j.
-    """
-
-    rates: Tensor
-    functions: Tensor
-
-    def coefficients(self, g: Float[Tensor, "*b N"]) -> Float[Tensor, "*b k"]:
-        """Coefficients ⟨g, φ_m⟩ = (2/N) Σ_j g(x_j) φ_m(x_j)."""
-        return 2 / g.shape[-1] * g @ self.functions.mT
+# The book's pages still look for these here.
+from dynbook.modes import error_decay, halving_steps, training_modes  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,13 @@ class DivergenceError(ArithmeticError):
 def midpoints(
     n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
 ) -> Float[Tensor, " n"]:
-    """Midpoints of n equal cells of [−1, 1], ascending: −1 + (2i + 1)/n."""
+    """Midpoints of n equal cells of [−1, 1], ascending: −1 + (2i + 1)/n.
+
+    Raises
+    ------
+    ValueError
+        If n is below 1.
+    """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     return (torch.arange(n, dtype=dtype, device=device) + 0.5) * (2 / n) - 1
@@ -72,7 +61,12 @@ def relu_network(
     """Values of the two-layer network h(x) = n^{-1/2} Σ_i a_i max(x − b_i, 0).
 
     To the right of a kink the network gains slope a_i, so that values come from two running sums,
-    Σ a_i and Σ a_i b_i over b_i < x: O(N + n log N) for any batch, and autograd goes through.
+    Σ a_i and Σ a_i b_i over b_i < x: O(N + n log N) for any batch, and autograd goes through. Both
+    are taken about the middle of x, so that digits are lost to the length of the interval at most
+    and not to its place.
+
+    The convention is σ(x − b_i) with the factor n^{-1/2} customary in training;
+    :func:`~dynbook.gram.relu_gram` has σ(w·x − b_i) and no factor.
 
     Parameters
     ----------
@@ -85,11 +79,11 @@ def relu_network(
     Raises
     ------
     ValueError, TypeError
-        If there are no neurons or points, shapes do not broadcast, x is not ascending, or devices
-        or dtypes differ.
+        If there are no neurons or points, shapes do not broadcast, x is not ascending, devices
+        or dtypes differ, or something is not finite, be it only the result.
     """
     a, b, _ = _network(a, b, x)
-    return _values(a, b, x, _first_to_the_right(b, x))
+    return _within_range(_values(a, b, x, _first_to_the_right(b, x)))
 
 
 def relu_network_gradients(
@@ -115,7 +109,8 @@ def relu_network_gradients(
         As :func:`relu_network`, and if residual does not match x.
     """
     a, b, residual = _network(a, b, x, residual=residual)
-    return _gradients(a, b, x, residual, _first_to_the_right(b, x))
+    gradient_a, gradient_b = _gradients(a, b, x, residual, _first_to_the_right(b, x))
+    return _within_range(gradient_a), _within_range(gradient_b)
 
 
 def tangent_kernel(
@@ -147,110 +142,7 @@ def tangent_kernel(
     features = distance.relu()
     if train_biases:
         features = torch.cat([features, a[..., None, :] * (distance > 0)], -1)
-    return features @ features.mT / a.shape[-1]
-
-
-def training_modes(kernel: Float[Tensor, "N N"], k: int) -> Modes:
-    """Leading eigenpairs of g ↦ (2/N) Σ_j K(·, x_j) g(x_j): the modes that training sees.
-
-    Parameters
-    ----------
-    kernel : Tensor (N, N)
-        Symmetric kernel on the points, for example from :func:`tangent_kernel`.
-    k : int
-        How many modes, 1 ≤ k ≤ N.
-
-    Raises
-    ------
-    ValueError
-        If the kernel is not square and symmetric, or k lies outside 1 … N.
-    """
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
-        raise ValueError(f"kernel must be a square matrix, got shape {tuple(kernel.shape)}")
-    if not torch.allclose(kernel, kernel.mT, rtol=1e-5):
-        raise ValueError("kernel must be symmetric; symmetrise it with (K + K.mT) / 2")
-    N = kernel.shape[0]
-    if not 1 <= k <= N:
-        raise ValueError(f"k must lie in 1 … {N}, the number of points; got {k}")
-    rates, vectors = torch.linalg.eigh(kernel * (2 / N))
-    functions = vectors.flip(-1)[:, :k].mT * math.sqrt(N / 2)
-    sign = torch.where(functions[:, -1:] < 0, -1, 1).to(functions)
-    return Modes(rates.flip(-1)[:k], functions * sign)
-
-
-def error_decay(
-    rates: Float[Tensor, " k"], lr: float, steps: Int[Tensor, " T"]
-) -> Float[Tensor, "T k"]:
-    """Fraction (1 − η λ_m)^t of the error in mode m left after t steps of gradient descent.
-
-    Exact with fixed biases, where the loss is quadratic; with trained biases it is the first
-    order in the size of the error.
-
-    Parameters
-    ----------
-    rates : Tensor (k,)
-        Eigenvalues λ_m.
-    lr : float
-        Learning rate η in (0, 2/λ_1).
-    steps : Tensor (T,)
-        Numbers of steps t.
-
-    Raises
-    ------
-    ValueError
-        If lr lies outside (0, 2/λ_1), where gradient descent does not converge.
-    """
-    top = float(rates.max())
-    if not 0 < lr * top < 2:
-        raise ValueError(
-            f"lr must lie in (0, 2/λ₁) = (0, {2 / top:.4g}) for gradient descent to converge; "
-            f"got {lr:.4g}"
-        )
-    return (1 - lr * rates) ** steps[:, None]
-
-
-def halving_steps(
-    coefficients: Float[Tensor, "T ..."], steps: Tensor | None = None
-) -> Float[Tensor, "..."]:
-    """First step at which a coefficient has fallen to half its first value.
-
-    Linear interpolation between records; inf where the record ends before.
-
-    Parameters
-    ----------
-    coefficients : Tensor (T, ...)
-        Record over training, time first; absolute values are taken.
-    steps : Tensor (T,), optional
-        Ascending step numbers of the record; 0, 1, 2, … if not given.
-
-    Raises
-    ------
-    ValueError
-        If the record is empty or not finite, steps does not match it, or a coefficient starts at
-        zero.
-    """
-    T = coefficients.shape[0] if coefficients.ndim else 0
-    if T == 0:
-        raise ValueError("coefficients must hold at least one record along its first dimension")
-    if steps is None:
-        steps = torch.arange(T)
-    if steps.shape != (T,):
-        raise ValueError(
-            f"steps must have shape ({T},), one per record of coefficients; "
-            f"got {tuple(steps.shape)}"
-        )
-    if not coefficients.isfinite().all():
-        raise ValueError("coefficients must be finite; a run that diverged has no halving time")
-    if not (coefficients[0] != 0).all():
-        raise ValueError("coefficients must not start at zero: there is nothing to halve")
-    steps = steps.to(coefficients)
-    left = (coefficients / coefficients[0]).abs()
-    reached = left <= 0.5
-    after = reached.int().argmax(0)
-    before = (after - 1).clamp(min=0)
-    high, low = left.gather(0, before[None])[0], left.gather(0, after[None])[0]
-    found = steps[before] + (high - 0.5) / (high - low) * (steps[after] - steps[before])
-    return torch.where(reached.any(0), found, torch.inf)
+    return _within_range(features @ features.mT / a.shape[-1])
 
 
 def train(
@@ -273,7 +165,8 @@ def train(
     Parameters
     ----------
     a, b, x
-        Start and points, as in :func:`relu_network`; not modified.
+        Start and points, as in :func:`relu_network`; not modified, and no gradient flows back to
+        them through the updates.
     target : Tensor (..., N)
         Values f(x_j), broadcast with a and b.
     lr : float or Tensor (...)
@@ -300,7 +193,8 @@ def train(
         its start.
     """
     a, b, target = _network(a, b, x, target=target)
-    lr = torch.as_tensor(lr, dtype=x.dtype, device=x.device)
+    a, b, x, target = (value.detach() for value in (a, b, x, target))
+    lr = torch.as_tensor(lr, dtype=x.dtype, device=x.device).detach()
     if not (torch.isfinite(lr) & (lr > 0)).all():
         raise ValueError(f"lr must be positive and finite, got {lr.min():.4g}")
     if lr.ndim and (lr.ndim > a.ndim - 1 or lr.shape != a.shape[:-1][-lr.ndim :]):
@@ -318,14 +212,14 @@ def train(
 def _train(a, b, x, target, rule, lr, steps, train_biases):
     update_a, update_b = rule(lr), rule(lr)
     first = _first_to_the_right(b, x)
+    start = _within_range((_values(a, b, x, first) - target).square().mean(-1))
     bound, remedy = torch.finfo(x.dtype).max, lambda: "take a smaller lr"
     if rule is _GradientDescent:
-        bound = 1000 * (_values(a, b, x, first) - target).square().mean(-1)
-        remedy = partial(_stable_rate, a, b, x, train_biases)
+        bound, remedy = 1000 * start, partial(_stable_rate, a, b, x, train_biases)
     for step in range(steps + 1):
         error = _values(a, b, x, first) - target
         loss = error.square().mean(-1)
-        if not (loss <= bound).all():
+        if not (loss.isfinite() & (loss <= bound)).all():
             raise DivergenceError(
                 f"training diverged at step {step} with lr up to {lr.max():.4g}: the loss is "
                 f"{loss.max():.3g}; {remedy()}"
@@ -377,7 +271,13 @@ def _first_to_the_right(b, x):
     return torch.searchsorted(x, b.contiguous(), right=True)
 
 
+def _about_the_middle(b, x):
+    middle = x[0] / 2 + x[-1] / 2
+    return b - middle, x - middle
+
+
 def _values(a, b, x, first):
+    b, x = _about_the_middle(b, x)
     nothing = a.new_zeros(*a.shape[:-1], x.numel() + 1)
     slope = nothing.scatter_add(-1, first, a)[..., :-1].cumsum(-1)
     offset = nothing.scatter_add(-1, first, a * b)[..., :-1].cumsum(-1)
@@ -385,6 +285,8 @@ def _values(a, b, x, first):
 
 
 def _gradients(a, b, x, residual, first):
+    b, x = _about_the_middle(b, x)
+
     def beyond(r):
         return pad(r, (0, 1)).flip(-1).cumsum(-1).flip(-1).gather(-1, first)
 
@@ -393,17 +295,29 @@ def _gradients(a, b, x, residual, first):
     return scale * (moment - b * mass), -scale * a * mass
 
 
+def _within_range(result):
+    if not result.isfinite().all():
+        raise ValueError(
+            f"a, b, x and what is given on x are finite, but too large for {result.dtype}: the "
+            "result overflows; scale them down"
+        )
+    return result
+
+
 def _network(a, b, x, **on_points):
     """Checked and broadcast a, b and, if given, one array of values on the points."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x must be a tensor of floating point, got {got}")
     for name, value in {"a": a, "b": b, **on_points}.items():
         if not isinstance(value, Tensor) or value.dtype != x.dtype or value.device != x.device:
-            got = f"{value.dtype} on {value.device}" if isinstance(value, Tensor) else type(value)
+            is_one = isinstance(value, Tensor)
+            got = f"{value.dtype} on {value.device}" if is_one else type(value).__name__
             raise TypeError(
                 f"{name} must be a tensor of the dtype and device of x ({x.dtype} on {x.device}), "
-                f"got {got}; move it with {name}.to(x)"
+                f"got {got}; "
+                + (f"move it with {name}.to(x)" if is_one else f"x.new_tensor({name}) makes one")
             )
-    if not x.is_floating_point():
-        raise TypeError(f"a, b and x must be floating point, got {x.dtype}")
     if x.ndim != 1 or x.numel() == 0 or not (x[1:] >= x[:-1]).all():
         raise ValueError(
             "x must be a non-empty vector of points in ascending order, "
