@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import linecache
+import math
 import pkgutil
 import re
 import sys
@@ -107,7 +108,13 @@ def judge(exercise: str, answer: Any) -> Result:
 
 
 def exercise(number: str) -> Callable[[Callable], Callable]:
-    """Mark the function below as the check of exercise `number`."""
+    """Mark the function below as the check of exercise `number`.
+
+    Raises
+    ------
+    ValueError
+        If `number` is not chapter and exercise, as ``"3.2"``.
+    """
     if not re.fullmatch(r"[1-9]\d*\.[1-9]\d*", number):
         raise ValueError(f"number must be chapter and exercise, as '3.2', got {number!r}")
 
@@ -122,18 +129,33 @@ def exercise(number: str) -> Callable[[Callable], Callable]:
 
 
 def numbers(
-    answer: Any, *, shape: Sequence[int | None] | None = None, name: str = "the answer"
+    answer: Any,
+    *,
+    shape: Sequence[int | None] | None = None,
+    imaginary: bool = False,
+    name: str = "the answer",
 ) -> np.ndarray:
-    """`answer` as an array of finite numbers, whatever it came as; objects if it is none.
+    """`answer` as an array of finite numbers in double precision, whatever it came as.
 
     Parameters
     ----------
     shape : sequence, optional
-        The shape expected, None for any length; ``()`` for a single number.
+        The shape expected, None for any length; ``()`` for a single number, which may come alone
+        in a list.
+    imaginary : bool
+        Whether the numbers may be complex.
     name : str
         What to call it.
+
+    Raises
+    ------
+    AssertionError
+        If `answer` holds anything but finite numbers, has another shape, or has an imaginary part
+        that is not zero and was not asked for; the message is for who gave it.
     """
     array = _array(answer, name)
+    if shape is not None and len(shape) == 0 and array.size == 1:
+        array = array.reshape(())
     if shape is not None:
         fits = array.ndim == len(shape) and all(
             want in (None, got) for want, got in zip(shape, array.shape, strict=True)
@@ -144,7 +166,11 @@ def numbers(
             )
     if not np.isfinite(array).all():
         raise AssertionError(f"{_sentence(name)} holds numbers that are not finite.")
-    return array
+    if imaginary or not np.iscomplexobj(array):
+        return array
+    if array.imag.any():
+        raise AssertionError(f"{_sentence(name)} should be real, but has an imaginary part.")
+    return array.real
 
 
 def close(
@@ -158,11 +184,23 @@ def close(
 ) -> None:
     """Object, without giving `expected` away, unless |answer − expected| ≤ atol + rtol |expected|.
 
-    `answer` must have the shape of `expected`. The objection says how near it is, to a power of
-    ten, and ends with `hint`.
+    `answer` must have the shape of `expected`, and be real if that is. The objection says how near
+    it is, to a power of ten, and ends with `hint`.
+
+    Raises
+    ------
+    AssertionError
+        As :func:`numbers`, or if the answer is too far off.
+    ValueError
+        If what is expected is not finite, or a tolerance is negative or not finite: it would
+        accept everything or nothing.
     """
     wanted = _array(expected, "expected")
-    given = numbers(answer, shape=wanted.shape, name=name)
+    if not np.isfinite(wanted).all():
+        raise ValueError("expected must be finite: this exercise has lost its right answer")
+    if not (0 <= rtol < math.inf and 0 <= atol < math.inf):
+        raise ValueError(f"rtol and atol must be finite and not negative, got {rtol} and {atol}")
+    given = numbers(answer, shape=wanted.shape, imaginary=np.iscomplexobj(wanted), name=name)
     error = np.abs(given - wanted)
     wrong = error > atol + rtol * np.abs(wanted)
     if not wrong.any():
@@ -175,14 +213,26 @@ def close(
 
 
 def dtype(answer: Any, expected: str, *, name: str = "the answer") -> None:
-    """Object unless `answer` has the dtype `expected`, as ``"float64"``."""
+    """Object unless `answer` has the dtype `expected`, as ``"float64"``.
+
+    Raises
+    ------
+    AssertionError
+        If it has another; the message is for who gave it.
+    """
     got = str(getattr(answer, "dtype", type(answer).__name__)).removeprefix("torch.")
     if got != expected:
         raise AssertionError(f"{_sentence(name)} should be of type {expected}, but is {got}.")
 
 
 def function(answer: Any, *, name: str = "the answer") -> Callable:
-    """`answer` itself; objects if it is not a function."""
+    """`answer` itself, if it is a function.
+
+    Raises
+    ------
+    AssertionError
+        If it is none; the message is for who gave it.
+    """
     if not callable(answer):
         raise AssertionError(
             f"{_sentence(name)} should be a function, but is {_kind(answer)}. Give the function "
@@ -203,7 +253,7 @@ def _array(answer: Any, name: str) -> np.ndarray:
     array = np.asarray(answer)
     if array.dtype.kind not in "biufc":
         raise AssertionError(f"{_sentence(name)} should be numbers, but holds {_kind(answer)}.")
-    return array
+    return array.astype(complex if array.dtype.kind == "c" else float)
 
 
 def _sentence(name: str) -> str:
@@ -218,7 +268,8 @@ def _words(shape: Sequence[int | None]) -> str:
     if len(shape) == 0:
         return "a single number"
     sizes = " × ".join("any" if n is None else str(n) for n in shape)
-    return f"{'a list' if len(shape) == 1 else 'an array'} of {sizes} numbers"
+    numbers = "number" if sizes == "1" else "numbers"
+    return f"{'a list' if len(shape) == 1 else 'an array'} of {sizes} {numbers}"
 
 
 def _distance(error: float, size: float) -> str:

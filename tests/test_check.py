@@ -49,7 +49,8 @@ def chapters(monkeypatch):
 
 @pytest.mark.parametrize(
     "answer",
-    [1.618, np.float32(GOLDEN), np.array(GOLDEN), torch.tensor(GOLDEN, requires_grad=True),
+    [1.618, np.float32(GOLDEN), np.array(GOLDEN), [GOLDEN], torch.tensor([[GOLDEN]]), GOLDEN + 0j,
+     torch.tensor(GOLDEN, requires_grad=True),
      torch.tensor(GOLDEN).bfloat16().double() * 0 + GOLDEN],
 )  # fmt: skip
 def test_a_number_is_right_whatever_it_comes_as(answer):
@@ -75,6 +76,11 @@ def test_a_list_is_right_whatever_it_comes_as(answer):
         ("91.1", "1.618", "The answer should be numbers, but holds an object of type str."),
         ("91.1", None, "The answer should be numbers, but holds nothing (None)."),
         ("91.1", [1, 2], "The answer should be a single number, but it is a list of 2 numbers."),
+        ("91.1", [], "The answer should be a single number, but it is a list of 0 numbers."),
+        ("91.1", GOLDEN + 5j, "The answer should be real, but has an imaginary part."),
+        ("91.2", [True, True, False, True], "3 of the 4 entries of the answer are off."),
+        ("91.2", torch.tensor([0, 1, 4, -247], dtype=torch.int16), "1 of the 4 entries"),
+        ("91.2", [4], "The answer should be a list of 4 numbers, but it is a list of 1 number."),
         ("91.1", ..., "No answer yet: put yours in the place of `...`."),
         ("91.2", [0, 1, 4, 8], "1 of the 4 entries of the answer are off. Square each entry."),
         ("91.2", 3, "The answer should be a list of 4 numbers, but it is a single number."),
@@ -97,7 +103,7 @@ def test_a_wrong_answer_meets_an_objection_in_words(name, answer, message):
     assert verdict.message.startswith(message)
 
 
-@pytest.mark.parametrize("answer", [0, 1.6, 1.7, 2, -1e9, [GOLDEN], "x", None])
+@pytest.mark.parametrize("answer", [0, 1.6, 1.7, 2, -1e9, [GOLDEN] * 2, "x", None])
 def test_the_right_answer_is_never_given_away(answer):
     verdict = judge("91.1", answer)
     assert not verdict.ok
@@ -182,3 +188,42 @@ def test_a_shape_may_leave_lengths_open(shape):
 def test_a_name_keeps_its_capitals():
     with pytest.raises(AssertionError, match=r"^The ReLU sum is off by more than 10 %"):
         close(1, 2, name="the ReLU sum")
+
+
+def test_small_integers_do_not_overflow_into_a_right_answer():
+    with pytest.raises(AssertionError, match="off by more than 10 %"):
+        close(np.int8(-128), np.int8(127), rtol=0, atol=1)  # −128 − 127 is 1 in eight bits
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (9e-5, "within 0.01 %"), (9e-4, "within 0.1 %"), (9e-3, "within 1 %"),
+        (0.09, "within 10 %"), (0.11, "off by more than 10 %"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1.0, -2e-7])
+def test_the_distance_is_told_to_a_power_of_ten(error, words, size):
+    with pytest.raises(AssertionError, match=f"is {words}"):
+        close(size * (1 + error), size, rtol=1e-9)
+
+
+def test_a_complex_answer_is_welcome_where_one_is_expected():
+    close([1j, 1], [1j, 1])
+    with pytest.raises(AssertionError, match="1 of the 2 entries"):
+        close([1j, 1], [-1j, 1])
+    assert numbers([1j, 1], imaginary=True).tolist() == [1j, 1]
+    assert numbers([1 + 0j]).dtype == np.float64
+
+
+@pytest.mark.parametrize("expected", [np.nan, np.inf, [1, np.nan]])
+def test_an_exercise_that_has_lost_its_answer_accepts_nothing(expected):
+    with pytest.raises(ValueError, match="expected must be finite"):
+        close(np.ones(np.shape(expected)), expected)
+
+
+@pytest.mark.parametrize("tolerance", [np.nan, np.inf, -1e-3])
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_a_tolerance_is_finite_and_not_negative(name, tolerance):
+    with pytest.raises(ValueError, match="rtol and atol must be finite and not negative"):
+        close(1, 1, **{name: tolerance})

@@ -1,0 +1,103 @@
+"""What a student may hand in: right in every form it comes in, and the usual slips."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dynbook.check import judge
+
+HAT = [0, 0, 0, 5, -10, 5, 0, 0, 0, 0]
+FORMS = [
+    list, tuple, np.array, torch.tensor, lambda a: torch.tensor(a, dtype=torch.float32),
+    lambda a: torch.tensor(a, dtype=torch.float64), lambda a: [float(x) for x in a],
+    lambda a: torch.tensor(a).bfloat16(), lambda a: torch.tensor(a) + 0j,
+]  # fmt: skip
+NUMBER_FORMS = [
+    float, np.float64, np.array, torch.tensor, lambda n: torch.tensor(n, dtype=torch.float32),
+    lambda n: [n], lambda n: torch.tensor([n]),
+]  # fmt: skip
+
+#: cos κ cosh κ = −1: the first root, and the twelfth, which is 11½ π to fifteen digits.
+KAPPA_1, KAPPA_12 = 1.8751040687119611, 11.5 * math.pi
+OCTAVE = math.log(2) / -math.log1p(-((KAPPA_1 / KAPPA_12) ** 4) / 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_hat_is_right_in_any_form(form):
+    assert judge("3.1", form(HAT)).ok
+
+
+def test_the_hat_may_come_from_a_solver_in_single_precision():
+    nodes = torch.linspace(-1, 1, 11, dtype=torch.float32)
+    values = (nodes[1:, None] - nodes[:-1]).relu()
+    assert judge("3.1", torch.linalg.solve(values, torch.eye(10)[3])).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([-a for a in HAT], "1 of the 10 entries of the network at the nodes"),
+        ([*HAT[1:], 0], "2 of the 10 entries of the network at the nodes"),
+        ([0, *HAT[:-1]], "2 of the 10 entries of the network at the nodes"),
+        ([a / 5 for a in HAT], "1 of the 10 entries of the network at the nodes"),
+        (torch.tensor(HAT)[:, None], "an array of 10 × 1 numbers"),
+        ([*HAT, 0], "a list of 11 numbers"),
+        (torch.tensor(HAT) + 5j, "should be real, but has an imaginary part"),
+    ],
+)
+def test_a_wrong_hat_is_told_what_is_wrong(answer, words):
+    verdict = judge("3.1", answer)
+    assert not verdict.ok and words in verdict.message
+
+
+RIGHT = {
+    "3.2": [38],
+    "3.4": [8],
+    "3.5": [OCTAVE, math.ceil(OCTAVE), math.log(2) * 2 * (KAPPA_12 / KAPPA_1) ** 4],
+    "3.6": [5_000_000],
+}
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(("exercise", "number"), [(e, n) for e in RIGHT for n in RIGHT[e]])
+def test_a_right_number_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("3.2", 37, "still below"),
+        ("3.2", 39, "not the smallest"),
+        ("3.2", 37.6, "whole number"),
+        ("3.2", 38 + 1j, "should be real"),
+        ("3.2", -38, "between 2 and 10000"),
+        ("3.2", 10_001, "between 2 and 10000"),
+        ("3.2", "38", "should be numbers"),
+        ("3.3", 400, "both the slope and the bias"),
+        ("3.3", 30.5, "whole number"),
+        ("3.4", 8.03, "the largest q that passes, a whole number"),
+        ("3.4", 9, "wave number"),
+        ("3.4", 7, "wave number"),
+        ("3.4", -8, "off by more than 10 %"),
+        ("3.5", OCTAVE * 2, "1 − η λ_m"),
+        ("3.5", -OCTAVE, "1 − η λ_m"),
+        ("3.6", 50_000, "√n must, too"),
+        ("3.6", 0.05, "√n must, too"),
+    ],
+)
+def test_a_wrong_number_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer)
+    assert not verdict.ok and words in verdict.message
+
+
+def test_the_steep_tanh_layer_is_counted_by_quadrature():
+    """ψ at the points of a fine midpoint rule; singular values instead of a Gram matrix."""
+    b = -1 + 2 * torch.arange(400, dtype=torch.float64) / 400
+    x = (torch.arange(4000, dtype=torch.float64) + 0.5) / 2000 - 1
+    values = torch.linalg.svdvals(torch.tanh(10 * (x[:, None] - b)))
+    count = int((values**2 > 2.0**-23 * values[0] ** 2).sum())
+    assert judge("3.3", count).ok
+    assert not judge("3.3", count + 3).ok and not judge("3.3", count - 3).ok
