@@ -30,10 +30,11 @@ class PowerLaw:
     def __str__(self) -> str:
         """Exponent ± half-width, to the first digit that the interval leaves open."""
         digits = 2
-        if self.half_width > 0:
+        if 0 < self.half_width < math.inf:
             digits = min(max(-math.floor(math.log10(self.half_width)), 0), 6)
-        sign = "−" if self.exponent < 0 else ""
-        return f"{sign}{abs(self.exponent):.{digits}f} ± {self.half_width:.{digits}f}"
+        exponent = round(self.exponent, digits) + 0.0  # −0 is written 0
+        width = f"{self.half_width:.{digits}f}".replace("inf", "∞")
+        return f"{exponent:.{digits}f} ± {width}".replace("-", "−")
 
 
 def power_law(x, y) -> PowerLaw:
@@ -45,23 +46,43 @@ def power_law(x, y) -> PowerLaw:
     Parameters
     ----------
     x, y : array-like (n,), n ≥ 3
-        Positive and finite; numpy, torch on the CPU, or lists.
+        Positive and finite; lists, numpy, or torch of any type and device.
 
     Raises
     ------
     ValueError
-        If the lengths differ, are below three, or a value is not positive and finite.
+        If x or y is no vector, the lengths differ or are below three, a value is not positive and
+        finite, all x are equal, or the prefactor is too large or too small for a float.
     """
     from scipy.stats import t
 
-    x, y = (np.asarray(v, dtype=float).reshape(-1) for v in (x, y))
-    if len(x) != len(y) or len(x) < 3:
-        raise ValueError(f"x and y must have the same length ≥ 3, got {len(x)} and {len(y)}")
-    for name, v in (("x", x), ("y", y)):
-        if not (np.isfinite(v) & (v > 0)).all():
-            raise ValueError(f"{name} must be positive and finite for a power law, got {v.min():g}")
+    x, y = _vector(x, "x"), _vector(y, "y")
+    n = len(x)
+    if n != len(y) or n < 3:
+        raise ValueError(f"x and y must have the same length ≥ 3, got {n} and {len(y)}")
     lx, ly = np.log(x), np.log(y)
-    slope, intercept = np.polyfit(lx, ly, 1)
-    rest = ly - slope * lx - intercept
-    error = np.sqrt(rest @ rest / (len(x) - 2) / ((lx - lx.mean()) ** 2).sum())
-    return PowerLaw(float(slope), float(np.exp(intercept)), float(t.ppf(0.975, len(x) - 2) * error))
+    across, up = lx - lx.mean(), ly - ly.mean()
+    if np.ptp(lx) == 0:
+        raise ValueError(f"x must take two values or more for a slope, got {x[0]:g} throughout")
+    slope = across @ up / (across @ across)
+    intercept = ly.mean() - slope * lx.mean()
+    if abs(intercept) > 700:
+        raise ValueError(
+            f"the prefactor would be e^{intercept:.0f}, beyond the range of a float: scale x or y, "
+            "as x / x[0]"
+        )
+    rest = up - slope * across
+    error = math.sqrt(rest @ rest / (n - 2) / (across @ across))
+    return PowerLaw(float(slope), math.exp(intercept), float(t.ppf(0.975, n - 2)) * error)
+
+
+def _vector(values, name: str) -> np.ndarray:
+    if hasattr(values, "detach"):  # a torch tensor
+        values = values.detach().cpu().double()
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be a vector (n,), got shape {values.shape}")
+    bad = values[~(np.isfinite(values) & (values > 0))]
+    if len(bad):
+        raise ValueError(f"{name} must be positive and finite for a power law, got {bad[0]:g}")
+    return values
