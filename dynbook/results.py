@@ -9,16 +9,28 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+#: Where they lie in a clone of the book.
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "data"
+
+#: What :func:`record` adds of itself.
+PROVENANCE = ("device", "date", "commit")
 
 
 def scale() -> str:
-    """The size of experiments asked for by the environment: "laptop" (the default) or "paper"."""
+    """The size of experiments asked for by the environment: "laptop" (the default) or "paper".
+
+    Raises
+    ------
+    ValueError
+        If `DYNBOOK_SCALE` is set to anything else.
+    """
     value = os.environ.get("DYNBOOK_SCALE", "laptop")
     if value not in ("laptop", "paper"):
         raise ValueError(f'DYNBOOK_SCALE must be "laptop" or "paper", got {value!r}')
@@ -31,9 +43,11 @@ def recorded(name: str) -> dict[str, Any]:
     Raises
     ------
     FileNotFoundError
-        If there is none; the message names the ones there are.
+        If there is none; the message names the ones there are, and where it looked.
+    ValueError
+        If the name is no plain name.
     """
-    file = FOLDER / f"{name}.json"
+    file = _file(name)
     if not file.exists():
         known = ", ".join(sorted(f.stem for f in FOLDER.glob("*.json"))) or "none"
         raise FileNotFoundError(f"no recorded experiment {name!r} in {FOLDER}; there are: {known}")
@@ -45,13 +59,30 @@ def record(name: str, **numbers: Any) -> dict[str, Any]:
 
     The file is written under another name and then renamed: a run that is stopped leaves the old
     one whole. Returns what :func:`recorded` will.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of the book is not there.
+    ValueError
+        If the name is no plain name, a number is called as one of the three that are added, or is
+        not finite.
+    TypeError
+        If something is no number, text, list or tensor.
     """
-    plain = {key: v.tolist() if hasattr(v, "tolist") else v for key, v in numbers.items()}
-    result = {"device": device(), "date": date.today().isoformat(), "commit": _commit(), **plain}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    unfinished = FOLDER / f"{name}.json.part"
+    file = _file(name)
+    if taken := set(PROVENANCE) & set(numbers):
+        raise ValueError(
+            f"{', '.join(sorted(taken))} must not be given: record adds {', '.join(PROVENANCE)} of "
+            "the run; choose another name"
+        )
+    plain = {key: _plain(key, v) for key, v in numbers.items()}
+    here = (device(), date.today().isoformat(), _commit())
+    result = dict(zip(PROVENANCE, here, strict=True)) | plain
+    FOLDER.mkdir(exist_ok=True)
+    unfinished = file.with_suffix(".json.part")
     unfinished.write_text(json.dumps(result) + "\n")
-    unfinished.replace(FOLDER / f"{name}.json")
+    unfinished.replace(file)
     return result
 
 
@@ -64,8 +95,34 @@ def device() -> str:
     return f"CPU, {os.cpu_count()} cores, {platform.machine()}"
 
 
+def _file(name: str) -> Path:
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(f"name must be of letters, digits, - and _, as '3-disk', got {name!r}")
+    if not FOLDER.parent.is_dir():
+        raise FileNotFoundError(
+            f"no recorded experiments: looked for {FOLDER}. They come with the book and not with "
+            "the installed package; run in a clone of the repository (pip install -e .)"
+        )
+    return FOLDER / f"{name}.json"
+
+
+def _plain(key: str, value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        words = f"{key} must be finite numbers, texts or lists of them: {error}"
+        raise type(error)(words) from None
+
+
 def _commit() -> str:
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=FOLDER.parent, capture_output=True, text=True
-    )
-    return asked.stdout.strip() if asked.returncode == 0 else "unknown"
+    """The commit that ran, and whether anything but recorded experiments differed from it."""
+
+    def git(*words: str) -> str:
+        asked = subprocess.run(["git", *words], cwd=FOLDER.parent, capture_output=True, text=True)
+        return asked.stdout.strip() if asked.returncode == 0 else ""
+
+    if not shutil.which("git") or not (commit := git("rev-parse", "--short", "HEAD")):
+        return "unknown"
+    changes = git("status", "--porcelain", "--", ":/", f":(exclude){FOLDER.name}")
+    return f"{commit}, with changes" if changes else commit
