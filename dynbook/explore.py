@@ -69,8 +69,8 @@ def explore(
     Raises
     ------
     ValueError
-        If there is no parameter, one has no values, or a label, start or format names none of
-        them; if `alt` is empty or the same for all values. Without a kernel also if there are more
+        As :func:`dynbook.sliders.parameters`, for what is said of the parameters; if `alt` is
+        empty or the same for all values. Without a kernel also if there are more
         than 80 frames, if size or limits differ between frames, or if all together weigh more than
         400 KB.
     """
@@ -86,7 +86,22 @@ def explore(
 
 @dataclass(frozen=True)
 class Explorable:
-    """A drawing and its parameters; :func:`explore` shows it."""
+    """A drawing and its parameters; :func:`explore` shows it.
+
+    A *place* is one combination of values: the index of each parameter's value, in order.
+
+    Attributes
+    ----------
+    draw, alt, size, rows, cols, play
+        As in :func:`explore`.
+    parameters : tuple of Parameter
+        Its sliders.
+
+    Raises
+    ------
+    ValueError
+        If `alt` is empty or the same at all places.
+    """
 
     draw: Callable[..., None]
     alt: str | Callable[..., str]
@@ -105,15 +120,25 @@ class Explorable:
 
     @property
     def first(self) -> tuple[int, ...]:
+        """The place it starts at."""
         return tuple(p.start for p in self.parameters)
 
     def places(self) -> list[tuple[int, ...]]:
+        """Every place, the last parameter changing fastest."""
         return list(itertools.product(*(range(len(p.values)) for p in self.parameters)))
 
     def state(self, at: tuple[int, ...]) -> dict[str, Any]:
+        """The values at a place, as `draw` takes them."""
         return {p.name: p.values[i] for p, i in zip(self.parameters, at, strict=True)}
 
     def words(self, at: tuple[int, ...]) -> str:
+        """The alternative text at a place.
+
+        Raises
+        ------
+        ValueError
+            If `alt` has a field that is no parameter.
+        """
         state = self.state(at)
         if callable(self.alt):
             return self.alt(**state)
@@ -125,7 +150,13 @@ class Explorable:
             ) from error
 
     def frame(self, at: tuple[int, ...], prefix: str | None = None) -> tuple[str, list]:
-        """The picture at `at`, and what must not change from frame to frame."""
+        """The picture at a place, and what must not change from frame to frame.
+
+        Parameters
+        ----------
+        prefix : str, optional
+            As in :func:`dynbook.figures.picture`.
+        """
         with canvas(self.size, self.rows, self.cols) as (fig, axes):
             self.draw(axes, **self.state(at))
             svg = picture(fig, described(self.words(at)), prefix)
@@ -182,7 +213,14 @@ class Explorable:
     # Without.
 
     def html(self) -> str:
-        """A player of frames drawn now, that needs no kernel."""
+        """A player of frames drawn now, that needs no kernel.
+
+        Raises
+        ------
+        ValueError
+            If there are more than 80 frames, size or limits differ between them, or all together
+            weigh more than 400 KB.
+        """
         names, places = " × ".join(p.name for p in self.parameters), self.places()
         if len(places) > MOST_FRAMES:
             raise ValueError(

@@ -142,10 +142,20 @@ def quote(**values: Any) -> None:
 
 
 def sci(x: Any, digits: int = 2) -> str:
-    """A number in powers of ten, with `digits` significant digits: ``sci(1.3e-5)`` is 1.3·10⁻⁵."""
+    """A number in powers of ten, with `digits` significant digits: ``sci(1.3e-5)`` is 1.3·10⁻⁵.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a single real number.
+    ValueError
+        If `x` is not finite, or `digits` is below 1.
+    """
     if digits < 1:
         raise ValueError(f"digits must be at least 1, got {digits}")
     x = _plain("x", x)
+    if isinstance(x, str):
+        raise TypeError(f"x must be one real number, got the text {x!r}")
     if x == 0:
         return "0"
     mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
@@ -171,7 +181,13 @@ def canvas(
 
 
 def described(alt: str) -> str:
-    """`alt` in one line; refused if it tells a listener nothing."""
+    """`alt` in one line.
+
+    Raises
+    ------
+    ValueError
+        If it is no text, empty, a single word or a file name: it tells a listener nothing.
+    """
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"alt must say in words what the figure shows, got {alt!r}")
     if re.fullmatch(r"\S*[./\\]\S*|\S+", alt.strip()):
@@ -201,7 +217,13 @@ def picture(fig: Any, alt: str, prefix: str | None = None) -> str:
 
 
 def framed(svg: str) -> str:
-    """The ``<div>`` that keeps a picture within the column and its natural size."""
+    """The ``<div>`` that keeps a picture within the column and its natural size.
+
+    Raises
+    ------
+    ValueError
+        While the book is built, if the picture weighs more than 150 KB; elsewhere it warns.
+    """
     width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1]) * 100 / 72
     weight = len(svg.encode())
     if weight > LIMIT:

@@ -190,6 +190,20 @@ def test_powers_of_ten_as_they_are_printed(x, digits, text):
     assert sci(x, digits) == text
 
 
+@pytest.mark.parametrize(
+    ("x", "digits", "error", "words"),
+    [
+        ("1e-5", 2, TypeError, "x must be one real number, got the text"),
+        ([1.0], 2, TypeError, "x must be"),
+        (float("inf"), 2, ValueError, "x must be finite"),
+        (1.0, 0, ValueError, "digits must be at least 1"),
+    ],
+)
+def test_what_is_not_one_finite_number_has_no_powers_of_ten(x, digits, error, words):
+    with pytest.raises(error, match=words):
+        sci(x, digits)
+
+
 @pytest.mark.parametrize("value", [float("nan"), np.float64("inf"), torch.tensor(-torch.inf)])
 def test_a_number_that_is_not_finite_is_not_quoted(value):
     with pytest.raises(ValueError, match="slope must be finite to be quoted"):
