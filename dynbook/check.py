@@ -166,7 +166,7 @@ def numbers(
             )
     if not np.isfinite(array).all():
         raise AssertionError(f"{_sentence(name)} holds numbers that are not finite.")
-    if imaginary or not np.iscomplexobj(array):
+    if imaginary:
         return array
     if array.imag.any():
         raise AssertionError(f"{_sentence(name)} should be real, but has an imaginary part.")

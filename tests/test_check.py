@@ -165,6 +165,23 @@ def test_in_a_script_the_verdict_is_printed_and_returned(capsys):
     assert capsys.readouterr().out.startswith("✗ Not yet. The answer is off by more than 10 %.")
 
 
+def test_in_a_notebook_a_verdict_is_shown_once_and_again_when_asked_for(monkeypatch):
+    shown, cell = [], iter([7, 7, 7, 8, 8, 8])
+    monkeypatch.setattr("dynbook.check._cell", lambda: next(cell))
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    result = check("91.1", GOLDEN)  # asks for the cell twice
+    result._ipython_display_()  # the last expression of cell 7
+    assert [data["text/plain"] for data in shown] == ["✓ Right. The most irrational number."]
+    result._ipython_display_()  # in cell 8
+    assert shown[1:] == shown[:1]
+
+
+def test_in_a_script_a_verdict_may_be_shown_again(capsys):
+    judge("92.1", 3)._ipython_display_()
+    assert capsys.readouterr().out == "✓ Right.\n"
+    assert judge("92.1", 3) == Result(True, "")
+
+
 @pytest.mark.parametrize(("ok", "word", "sign"), [(True, "Right.", "✓"), (False, "Not yet.", "✗")])
 def test_the_verdict_is_a_word_and_a_sign_and_its_text_is_escaped(ok, word, sign):
     html = ET.fromstring(Result(ok, "Is `x < y` & so on?")._repr_html_())

@@ -92,6 +92,7 @@ def test_halving_is_interpolated_and_may_not_be_seen():
     late = halving_steps(record, torch.tensor([0, 10, 20])).tolist()
     assert late == [15, pytest.approx(20 / 3), math.inf]
     assert halving_steps(torch.ones(1, 2)).tolist() == [math.inf, math.inf]
+    assert halving_steps(torch.tensor([4.0, 2.0])).item() == 1  # half is enough
 
 
 def test_a_small_kernel_is_as_symmetric_as_a_large_one():
@@ -102,6 +103,10 @@ def test_a_small_kernel_is_as_symmetric_as_a_large_one():
         torch.testing.assert_close(modes.rates / unit, training_modes(kernel, 3).rates)
         with pytest.raises(ValueError, match=r"kernel must be symmetric.*symmetrise it"):
             training_modes(unit * kernel.tril(), 3)
+
+
+def test_where_nothing_is_learned_all_rates_are_zero():
+    assert training_modes(torch.zeros(4, 4), 2).rates.tolist() == [0, 0]
 
 
 def test_a_singular_kernel_has_no_negative_rates_and_single_precision_will_do():
@@ -143,7 +148,7 @@ def test_halving_survives_a_spike_of_six_hundred_decades():
     assert halving_steps(spike).item() == pytest.approx(2)
 
 
-LAMBDA, T = torch.tensor([1.0, 0.1]), torch.arange(3)
+LAMBDA, T, END = torch.tensor([1.0, 0.1]), torch.arange(3), torch.tensor([0, math.inf])
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,7 @@ LAMBDA, T = torch.tensor([1.0, 0.1]), torch.arange(3)
         (lambda: error_decay(-5 * LAMBDA, 0.1, T), ValueError, "rates must not be negative"),
         (lambda: error_decay(0 * LAMBDA, 0.1, T), ValueError, "rates must not all be zero"),
         (lambda: error_decay(LAMBDA[:0], 0.1, T), ValueError, "rates must be one or more finite"),
+        (lambda: error_decay(LAMBDA[None], 0.1, T), ValueError, "rates must be one or more finite"),
         (lambda: error_decay(LAMBDA / 0, 0.1, T), ValueError, "rates must be one or more finite"),
         (lambda: error_decay(LAMBDA.int(), 0.1, T), TypeError, "rates must be floating point"),
         (lambda: error_decay(LAMBDA, 0.1, T + 0.5), ValueError, "steps must be .* whole numbers"),
@@ -177,6 +183,7 @@ LAMBDA, T = torch.tensor([1.0, 0.1]), torch.arange(3)
         (lambda: halving_steps(torch.ones(2), torch.ones(2)), ValueError, "finite and increase"),
         (lambda: halving_steps(torch.ones(2), -T[:2]), ValueError, "finite and increase"),
         (lambda: halving_steps(torch.ones(2), T[:2] / 0), ValueError, "finite and increase"),
+        (lambda: halving_steps(torch.ones(2), END), ValueError, "finite and increase"),
         (lambda: halving_steps(torch.ones(2), T[:2] * 1j), TypeError, "must be real"),
     ],
 )
