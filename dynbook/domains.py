@@ -1,19 +1,56 @@
-"""Where functions live: intervals, boxes and balls, with their volume and a quadrature rule."""
+"""Where functions live, and neurons with them: intervals, boxes and balls, each with a quadrature.
+
+What every module refuses in the same words stands here too.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+
+def whole(name: str, value: float, most: float = math.inf, least: int = 1) -> int:
+    """The argument as an int; a ValueError unless it is a whole number, least … most."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not least <= value <= most or value % 1:
+        bound = "" if most == math.inf else f" and ≤ {most}"
+        raise ValueError(f"{name} must be an integer ≥ {least}{bound}, got {value!r:.40}")
+    return int(value)
+
+
+def first_bad(x: Tensor) -> str:
+    """The first entry that is not finite, and where it is, for an error's text."""
+    index = (~x.isfinite()).nonzero()[0].tolist()
+    return f"{x[tuple(index)].item()} at index {index}"
+
+
+def finite(name: str, x: Tensor, remedy: str = "") -> Tensor:
+    """x itself; a ValueError if some entry is NaN or infinite."""
+    if not x.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {first_bad(x)}" + (remedy and f": {remedy}"))
+    return x
+
+
+def kind(x: object) -> str:
+    """What came, for an error's text."""
+    return f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"{x!r:.40}"
 
 
 def gauss(points: int) -> tuple[Tensor, Tensor]:
     """Gauss–Legendre nodes and weights on (0, 1), float64, exact for degree 2·points − 1."""
     x, w = np.polynomial.legendre.leggauss(points)
     return torch.from_numpy((x + 1) / 2), torch.from_numpy(w / 2)
+
+
+def ball_volume(dim: int) -> float:
+    """Volume of the unit ball of R^d."""
+    return math.pi ** (dim / 2) / math.gamma(dim / 2 + 1)
 
 
 @dataclass(frozen=True)
@@ -24,9 +61,10 @@ class Interval:
     right: float = 1.0
 
     def __post_init__(self):
-        if not -math.inf < self.left < self.right < math.inf:
+        if not -math.inf < self.left < self.right < math.inf or self.volume == math.inf:
             raise ValueError(
-                f"Interval needs finite left < right, got [{self.left:g}, {self.right:g}]"
+                f"Interval needs left < right, got [{self.left:g}, {self.right:g}]: its ends and "
+                "its length must be finite"
             )
 
     dim = 1
@@ -44,9 +82,13 @@ class Interval:
         """Eight-point Gauss rule on about points/8 equal cells, cut again at the breaks.
 
         Exact for splines of degree 15 with knots at the breaks. Returns x (m, 1), weights (m,).
+        Here and below, points < 1 or not whole raises ValueError.
         """
-        edges = torch.linspace(self.left, self.right, max(points // 8, 1) + 1, dtype=torch.float64)
+        cells = max(whole("points", points) // 8, 1)
+        edges = torch.linspace(self.left, self.right, cells + 1, dtype=torch.float64)
         if breaks is not None:
+            if breaks.isnan().any():
+                raise ValueError(f"breaks must be numbers, got {first_bad(breaks)}")
             inside = breaks.detach().double().cpu().clamp(self.left, self.right)
             edges = torch.cat([edges, inside]).unique()
         t, w = gauss(8)
@@ -91,7 +133,7 @@ class Box:
 
         Raises ValueError if they are fewer than 8^d, the least that such a rule takes.
         """
-        if points < 8**self.dim:
+        if whole("points", points) < 8**self.dim:
             raise ValueError(
                 f"points must be at least 8^d = {8**self.dim:,} for a product rule in dimension "
                 f"d = {self.dim}, got {points:,}; beyond d = 6 average over random points instead"
@@ -116,7 +158,7 @@ class Ball:
 
     @property
     def volume(self) -> float:
-        return math.pi ** (self.dim / 2) / math.gamma(self.dim / 2 + 1)
+        return ball_volume(self.dim)
 
     def extent(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of w·x over the domain, for w (n, d)."""
@@ -128,7 +170,7 @@ class Ball:
 
         Exact for polynomials; for a kink the error falls like 1/points.
         """
-        side = max(round((points / 2) ** (1 / self.dim)), 2)
+        side = max(round((whole("points", points) / 2) ** (1 / self.dim)), 2)
         angle = 2 * math.pi * (torch.arange(2 * side, dtype=torch.float64) + 0.5) / (2 * side)
         r, wr = gauss(side)
         if self.dim == 2:
@@ -154,3 +196,81 @@ class Ball:
 
 Domain = Interval | Box | Ball
 """Anything with `dim`, `volume`, `extent(w)` and `quadrature(points, breaks)`."""
+
+
+def ridges(
+    w: Tensor | float, b: Float[Tensor, " n"], domain: Domain | None = None, *, kinks: bool = True
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"], Domain]:
+    """The neurons σ(w_i·x − b_i), checked, as tensors w (n, d), b (n,), and where they live.
+
+    Parameters
+    ----------
+    w : Tensor (n, d), or (n,) in one dimension, or a number there
+        Inner weights, dtype and device of b.
+    b : Tensor (n,)
+        Biases, float32 or float64.
+    domain : Interval, Box or Ball
+        Default: Interval(−1, 1).
+    kinks : bool
+        Whether each kink w_i·x = b_i must meet the domain. A ReLU whose kink misses it is zero or
+        affine there, and a few of them make every Gram matrix singular. A smooth activation has
+        no kink to place.
+
+    Raises
+    ------
+    TypeError
+        If the domain is none, or w or b is no dense tensor of these dtypes and one device.
+    ValueError
+        If there are fewer than two neurons, a shape does not fit, an entry is not finite, some
+        w_i = 0, or, with kinks, one misses the domain.
+    """
+    domain = Interval() if domain is None else domain
+    if isinstance(domain, type) or not hasattr(domain, "extent"):
+        raise TypeError(
+            f"domain must be an Interval, Box or Ball, got {kind(domain)}; for one, Interval(-1, 1)"
+        )
+    if not isinstance(b, Tensor) or b.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"b must be a float32 or float64 tensor, got {kind(b)}; convert with b.double()"
+        )
+    if b.ndim != 1 or len(b) < 2:
+        raise ValueError(
+            f"b must have shape (n,) with n ≥ 2 neurons, got {tuple(b.shape)}: "
+            "a spectrum needs at least two"
+        )
+    if isinstance(w, Real) or (isinstance(w, Tensor) and w.ndim == 0):
+        w = torch.as_tensor(w, dtype=b.dtype, device=b.device).expand_as(b)
+    if not isinstance(w, Tensor):
+        raise TypeError(f"w must be a tensor or a number, got {kind(w)}")
+    if w.dtype != b.dtype or w.device != b.device:
+        raise TypeError(
+            f"w and b must share dtype and device, got w {w.dtype} on {w.device} and "
+            f"b {b.dtype} on {b.device}; move one with .to(...)"
+        )
+    for name, value in (("w", w), ("b", b)):
+        if value.layout != torch.strided:
+            raise TypeError(f"{name} must be dense, got {value.layout}; use {name}.to_dense()")
+        finite(name, value)
+    if w.ndim == 1 and domain.dim == 1:
+        w = w[:, None]
+    if w.shape != (len(b), domain.dim):
+        raise ValueError(
+            f"w must have shape ({len(b)}, {domain.dim}), one row for each bias in dimension "
+            f"{domain.dim}, got {tuple(w.shape)}"
+        )
+    if (w == 0).all(-1).any():
+        raise ValueError(
+            f"w must be non-zero, neuron {int((w == 0).all(-1).nonzero()[0])} has w = 0: it is "
+            "constant and has no direction; drop it"
+        )
+    if kinks:
+        low, high = domain.extent(w)
+        outside = (b < low) | (b >= high)
+        if outside.any():
+            i = int(outside.nonzero()[0])
+            raise ValueError(
+                f"b must put every kink inside the domain, {low[i]:g} ≤ b < {high[i]:g} for neuron "
+                f"{i}, got {b[i]:g}: this neuron is {'zero' if b[i] >= high[i] else 'affine'} on "
+                f"all of {domain}; drop it or move its bias (relu_gram takes kinks=False)"
+            )
+    return w, b, domain

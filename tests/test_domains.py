@@ -120,8 +120,16 @@ def test_the_number_of_points_is_about_what_was_asked_for():
     "make, words",
     [
         (lambda: Interval(1, 1), r"left < right, got \[1, 1\]"),
-        (lambda: Interval(math.nan, 1), r"finite left < right"),
-        (lambda: Interval(0, math.inf), r"finite left < right"),
+        (lambda: Interval(math.nan, 1), r"left < right, got \[nan, 1\].*finite"),
+        (lambda: Interval(0, math.inf), r"left < right, got \[0, inf\].*finite"),
+        (lambda: Interval(-math.inf, 0), r"left < right, got \[-inf, 0\].*finite"),
+        (lambda: Interval(-1e308, 1e308), "its length must be finite"),
+        (lambda: Interval().quadrature(80, torch.tensor([0.1, math.nan])), "breaks.*nan at index"),
+        *(
+            (lambda d=d, p=p: d.quadrature(p), f"points must be an integer ≥ 1, got {p!r}")
+            for d in (Interval(), Box((0, 0), (1, 1)), Ball())
+            for p in (-5, math.nan, 8.5, 0, "9", True)
+        ),
         (lambda: Box((0, 0), (1, 0)), r"left < right, got \[0, 0\]"),
         (lambda: Box((0,), (1, 1)), r"as many lower as upper.*1 and 2"),
         (lambda: Box((), ()), r"at least one, got 0"),
