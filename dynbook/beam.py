@@ -16,9 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dynbook.domains import kind, whole
+
 
 def integration_matrix(n: int) -> Float[Tensor, "n n"]:
-    """∫_{−1}^x in the orthonormal Legendre polynomials of degree < n, float64."""
+    """∫_{−1}^x in the orthonormal Legendre polynomials of degree < n, float64; n ≥ 1."""
+    n = whole("n", n)
     k = torch.arange(1, n, dtype=torch.float64)
     c = (4 * k**2 - 1).rsqrt()
     j = torch.diag(c, -1) - torch.diag(c, 1)
@@ -27,8 +30,7 @@ def integration_matrix(n: int) -> Float[Tensor, "n n"]:
 
 
 def _modes(k: int, power: int) -> tuple[Tensor, Tensor, Tensor]:
-    if k < 1 or power < 1:
-        raise ValueError(f"k and power must be at least 1, got k = {k}, power = {power}")
+    k, power = whole("k", k), whole("power", power, 10)
     n = 2 * k + 40  # a mode with k half-waves needs πk/2 degrees and a few more
     j = integration_matrix(n + power + 1)
     layer = math.factorial(power) * torch.linalg.matrix_power(j, power + 1)[:, :n]
@@ -43,10 +45,15 @@ def beam_spectrum(k: int, power: int = 1) -> Float[Tensor, " k"]:
     Asymptotically μ_j → (p!)² [2/(π(j − ½))]^{2p+2}. The Gram matrix of n equispaced biases has the
     eigenvalues (n/2) μ_j in the limit.
 
+    Parameters
+    ----------
+    k, power : int
+        k ≥ 1 and p = 1, …, 10: matrix powers lose a digit or two with each more.
+
     Raises
     ------
     ValueError
-        If k or power is below 1.
+        If k or power is no integer in its range.
     """
     return _modes(k, power)[0]
 
@@ -56,19 +63,25 @@ def beam_modes(
 ) -> Float[Tensor, "m k"]:
     """The first k eigenfunctions at x, with unit L² norm on (−1, 1).
 
-    side = "function": modes of the functions h(x) the layer makes, clamped at −1 and positive at
-    +1; side = "bias": modes of the coefficients a(b), the same curves mirrored, clamped at +1.
+    Parameters
+    ----------
+    k, power : int
+        As in :func:`beam_spectrum`.
+    x : Tensor (m,)
+        Points of [−1, 1]; the result has their dtype and device, the arithmetic is float64.
+    side : str
+        "function": modes of the functions h(x) the layer makes, clamped at −1 and positive at +1;
+        "bias": modes of the coefficients a(b), the same curves mirrored, clamped at +1.
 
     Raises
     ------
     TypeError
         If x is not a floating-point tensor.
     ValueError
-        If k or power is below 1, x is not of shape (m,) or leaves [−1, 1], or side is another word.
+        If k or power is out of range, x is not (m,) or leaves [−1, 1], or side is another word.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor, got {kind}")
+        raise TypeError(f"x must be a floating-point tensor, got {kind(x)}")
     if x.ndim != 1:
         raise ValueError(f"x must have shape (m,), got {tuple(x.shape)}")
     if side not in ("function", "bias"):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dynbook.gram import first_bad
+from dynbook.domains import finite, kind, whole
 
 
 @dataclass(frozen=True)
 class GramSpectrum:
     """Eigenpairs of a Gram matrix, largest first: all n of them, or the k leading ones.
+
+    It unpacks as a pair, values and vectors. Refused with a ValueError: shapes that do not fit,
+    entries that are not finite, and values that increase, as those of torch.linalg.eigh do.
 
     Attributes
     ----------
@@ -26,25 +31,52 @@ class GramSpectrum:
     values: Tensor
     vectors: Tensor
 
+    def __post_init__(self):
+        shape = tuple(self.vectors.shape)
+        if self.values.ndim != 1 or shape[1:] != self.values.shape or not 0 < shape[1] <= shape[0]:
+            raise ValueError(
+                "values (k,) and vectors (n, k), 0 < k ≤ n, must fit, got "
+                f"{tuple(self.values.shape)} and {shape}"
+            )
+        finite("vectors", self.vectors)
+        if (finite("values", self.values).diff() > 0).any() or self.values[0] <= 0:
+            raise ValueError(
+                f"values must decrease from λ_1 > 0, got {self.values[0]:g} … {self.values[-1]:g}; "
+                "gram_spectrum(G) sorts them"
+            )
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.values, self.vectors))
+
+    @property
+    def rounding(self) -> float:
+        """n ε: relative to λ_1, an eigenvalue of the stored matrix below it is rounding noise."""
+        return len(self.vectors) * torch.finfo(self.values.dtype).eps
+
     @property
     def floor(self) -> float:
         """n ε λ_1: below it an eigenvalue of the stored matrix is rounding noise."""
-        return len(self.vectors) * torch.finfo(self.values.dtype).eps * self.values[0].item()
+        return self.rounding * self.values[0].item()
 
     @property
     def complete(self) -> bool:
         """Whether all n eigenpairs are here."""
         return len(self.vectors) == len(self.values)
 
-    def above(self, rtol: Float[Tensor, "*b"]) -> Bool[Tensor, "*b k"]:
+    def above(self, rtol: Float[Tensor, "*b"] | float) -> Bool[Tensor, "*b k"]:
         """Which eigenvalues exceed rtol·λ_1.
 
-        Raises ValueError if rtol is outside (0, 1) or below what k leading eigenpairs can tell.
+        Raises
+        ------
+        ValueError
+            If rtol is outside (0, 1) or below what k leading eigenpairs can tell.
         """
+        rtol = torch.as_tensor(rtol, dtype=torch.float64, device=self.values.device)
         outside = ~((rtol > 0) & (rtol < 1))
         if outside.any():
             raise ValueError(f"rtol must lie in (0, 1), got {rtol[outside][0]:g}")
-        above = self.values > rtol[..., None] * self.values[0]
+        values = self.values.double()
+        above = values > rtol[..., None] * values[0]
         if not self.complete and above[..., -1].any():
             raise ValueError(
                 f"rtol = {rtol.min():g} lets all {len(self.values)} leading eigenpairs through, "
@@ -53,12 +85,21 @@ class GramSpectrum:
         return above
 
     def modes(self, rtol: float) -> int:
-        """How many eigenvalues exceed rtol·λ_1; raises as :meth:`above`."""
-        return int(self.above(torch.as_tensor(rtol).to(self.values)).sum())
+        """How many eigenvalues exceed rtol·λ_1, for one rtol; raises as :meth:`above`."""
+        above = self.above(rtol)
+        if above.ndim > 1:
+            raise ValueError("rtol must be one number; for several use above(rtol).sum(-1)")
+        return int(above.sum())
 
     @property
     def condition(self) -> float:
-        """λ_1/λ_n; a ValueError if λ_n is not here or not above rounding."""
+        """λ_1/λ_n.
+
+        Raises
+        ------
+        ValueError
+            If λ_n is not among the eigenpairs or not above rounding.
+        """
         if not self.complete:
             raise ValueError(
                 f"the condition number needs all {len(self.vectors)} eigenvalues, these are the "
@@ -105,12 +146,10 @@ def gram_spectrum(gram: Float[Tensor, "n n"]) -> GramSpectrum:
         matrix is indefinite, so something is wrong with how it was made.
     """
     if not isinstance(gram, Tensor) or gram.dtype not in (torch.float32, torch.float64):
-        kind = gram.dtype if isinstance(gram, Tensor) else type(gram).__name__
-        raise TypeError(f"gram must be a float32 or float64 tensor, got {kind}")
+        raise TypeError(f"gram must be a float32 or float64 tensor, got {kind(gram)}")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 1:
         raise ValueError(f"gram must have shape (n, n) with n ≥ 1, got {tuple(gram.shape)}")
-    if not gram.isfinite().all():
-        raise ValueError(f"gram must be finite, got {first_bad(gram)}")
+    finite("gram", gram)
     tolerance = 10 * len(gram) * torch.finfo(gram.dtype).eps
     skew = (gram - gram.mT).abs().max()
     if skew > tolerance * gram.abs().max():
@@ -142,28 +181,31 @@ def truncated_solve(
     f : Tensor (..., n)
         Right-hand sides ⟨σ_i, f⟩, dtype and device of G.
     rtol : float or Tensor (...)
-        Relative threshold, dimensionless, broadcast against the leading dimensions of f; default:
-        machine epsilon of the dtype. Below GramSpectrum.floor/λ_1, n times that, rounding noise of
-        eigenvalues may pass.
+        Relative threshold, dimensionless, broadcast against the leading dimensions of f. Default:
+        n ε with the machine epsilon of the dtype; below it eigenvalues that are rounding noise
+        pass, and are divided by.
 
     Raises
     ------
     ValueError, TypeError
         As :func:`gram_spectrum` and :meth:`GramSpectrum.above`; f of wrong shape, dtype or device,
-        or not finite.
+        or not finite; rtol that does not broadcast; a solution that overflows.
     """
     spectrum = gram if isinstance(gram, GramSpectrum) else gram_spectrum(gram)
     f = _right_hand_side(f, spectrum, "f")
-    if rtol is None:
-        rtol = torch.finfo(f.dtype).eps
-    keep = spectrum.above(torch.as_tensor(rtol, dtype=f.dtype, device=f.device))
-    hat = (f @ spectrum.vectors) * keep
+    keep = spectrum.above(spectrum.rounding if rtol is None else rtol)
+    try:
+        hat = (f @ spectrum.vectors) * keep
+    except RuntimeError:
+        raise ValueError(
+            f"rtol must broadcast with the leading dimensions of f, got {tuple(keep.shape[:-1])} "
+            f"and {tuple(f.shape[:-1])}"
+        ) from None
     residual = (f - hat @ spectrum.vectors.mT).norm(dim=-1)
-    return Truncated(
-        coef=(hat / torch.where(keep, spectrum.values, 1.0)) @ spectrum.vectors.mT,
-        rank=keep.sum(-1).expand_as(residual),
-        residual=residual,
-    )
+    coef = (hat / torch.where(keep, spectrum.values, 1.0)) @ spectrum.vectors.mT
+    for name, x in (("coef", coef), ("residual", residual)):
+        finite(name, x, f"it overflows {f.dtype}; scale f or G")
+    return Truncated(coef, keep.sum(-1).expand_as(residual), residual)
 
 
 def gradient_flow(
@@ -174,8 +216,10 @@ def gradient_flow(
 ) -> Float[Tensor, "*T n"]:
     """Coefficients a(t) of gradient flow da/dt = f − G a from a0 (default 0), in closed form.
 
-    Mode k relaxes alone: â_k(t) = e^{−λ_k t} â_k(0) + f̂_k (1 − e^{−λ_k t})/λ_k, written so that
-    λ_k → 0 gives f̂_k t and nothing is divided by a small number (:cite:t:`zhang2023`).
+    Mode k relaxes alone: â_k(t) = e^{−λ_k t} â_k(0) + f̂_k (1 − e^{−λ_k t})/λ_k
+    (:cite:t:`zhang2023`). Modes with λ_k ≤ n ε λ_1 stay at rest: there λ_k is rounding, and so is
+    f̂_k, because |f̂_k| ≤ √λ_k ‖f‖ for every f_i = ⟨σ_i, f⟩; left alone it would grow like f̂_k t.
+    So for a0 = 0 and t → ∞ the flow ends at :func:`truncated_solve` with its default rtol.
 
     Parameters
     ----------
@@ -204,13 +248,13 @@ def gradient_flow(
     t = torch.as_tensor(t, dtype=f.dtype, device=f.device)
     if not (t.isfinite() & (t >= 0)).all():
         raise ValueError(f"t must be finite and ≥ 0, got {t.min():g} … {t.max():g}")
-    decay = spectrum.values.clamp(min=0) * t[..., None]
-    gained = torch.where(decay > 0, -torch.expm1(-decay) / torch.where(decay > 0, decay, 1.0), 1.0)
-    hat = gained * t[..., None] * (f @ spectrum.vectors)
+    moving = spectrum.values > spectrum.floor
+    decay = torch.where(moving, spectrum.values, 0.0) * t[..., None]
+    hat = (f @ spectrum.vectors) / torch.where(moving, spectrum.values, 1.0) * -torch.expm1(-decay)
     if a0 is not None:
         a0 = _right_hand_side(a0, spectrum, "a0", batch=False)
         hat = hat + torch.exp(-decay) * (a0 @ spectrum.vectors)
-    return hat @ spectrum.vectors.mT
+    return finite("a(t)", hat @ spectrum.vectors.mT, f"it overflows {f.dtype}; scale f, a0 or G")
 
 
 def cutoff_frequency(eps: float, dim: int, constant: float = 1.0) -> float:
@@ -227,11 +271,17 @@ def cutoff_frequency(eps: float, dim: int, constant: float = 1.0) -> float:
         Dimension d ≥ 1 of x.
     constant : float
         C > 0; on (−1, 1) the true one is (κ_1/π)⁴ = 0.1269.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of its range.
     """
+    dim = whole("dim", dim)
     if not 0 < eps < 1:
         raise ValueError(f"eps must lie in (0, 1), got {eps}")
-    if dim < 1 or constant <= 0:
-        raise ValueError(f"dim must be ≥ 1 and constant > 0, got {dim} and {constant}")
+    if not 0 < constant < math.inf:
+        raise ValueError(f"constant must be positive and finite, got {constant}")
     return (constant / eps) ** (1 / (2 * dim + 3))
 
 
@@ -247,6 +297,4 @@ def _right_hand_side(f: Tensor, spectrum: GramSpectrum, name: str, batch: bool =
             f"{name} must share dtype and device with G, got {f.dtype} on {f.device} and "
             f"{like.dtype} on {like.device}"
         )
-    if not f.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {first_bad(f)}")
-    return f
+    return finite(name, f)

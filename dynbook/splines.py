@@ -18,17 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import Interval
-from dynbook.gram import first_bad, mass_matrix, ridges
+from dynbook.domains import Interval, finite, kind, ridges, whole
+from dynbook.gram import mass_matrix
 from dynbook.lowpass import GramSpectrum
 
 
 def _cells(b: Tensor, domain: Interval | None) -> tuple[Tensor, Tensor, Tensor]:
     """Widths h (n,) and mass matrix, diagonal (n,) and off (n − 1,), of the cells after b_1."""
-    domain = domain or Interval()
+    domain = Interval() if domain is None else domain
     if not isinstance(domain, Interval):
         raise TypeError(f"domain must be an Interval, got {domain}: splines live in one dimension")
-    _, b = ridges(1.0, b, domain)
+    _, b, _ = ridges(1.0, b, domain)
     if not (b.diff() > 0).all():
         i = int((b.diff() <= 0).nonzero()[0])
         raise ValueError(
@@ -49,7 +49,7 @@ def nodal_values(
     """
     h, _, _ = _cells(b, domain)
     _check_vector(a, b, "a")
-    return (a.cumsum(-1) * h).cumsum(-1)
+    return _finite("V a", (a.cumsum(-1) * h).cumsum(-1))
 
 
 def gram_product(
@@ -68,7 +68,7 @@ def gram_product(
     ------
     ValueError, TypeError
         Biases outside the domain, unsorted or repeated; a of another length, dtype or device, or
-        not finite.
+        not finite; a result that overflows.
     """
     h, diagonal, off = _cells(b, domain)
     _check_vector(a, b, "a")
@@ -76,7 +76,7 @@ def gram_product(
     mv = diagonal * v
     mv[..., 1:] += off * v[..., :-1]
     mv[..., :-1] += off * v[..., 1:]
-    return _backward_sum(h * _backward_sum(mv))
+    return _finite("G a", _backward_sum(h * _backward_sum(mv)))
 
 
 def gram_solve(
@@ -91,7 +91,7 @@ def gram_solve(
     _check_vector(f, b, "f")
     transposed = _backward_difference(_backward_difference(f) / h)
     v = tridiagonal_solve(diagonal, off, transposed)
-    return _forward_difference(_forward_difference(v) / h)
+    return _finite("G⁻¹ f", _forward_difference(_forward_difference(v) / h))
 
 
 def tridiagonal_solve(
@@ -102,14 +102,26 @@ def tridiagonal_solve(
     Each of the log₂ n sweeps eliminates the neighbours at distance s = 1, 2, 4, … of all rows at
     once, so it runs on any device and batches over f (:cite:t:`hockney1981`).
 
+    Parameters
+    ----------
+    diagonal, off : Tensor (n,), (n − 1,)
+        The matrix.
+    f : Tensor (..., n)
+        Right-hand sides.
+
     Raises
     ------
+    TypeError
+        If one of them is no tensor.
     ValueError
-        If the lengths do not fit, or some |diagonal| is below the sum of its row's neighbours
-        (the elimination takes no pivots).
+        If the lengths do not fit, some |diagonal| is below the sum of its row's neighbours (the
+        elimination takes no pivots), or the matrix is singular, as weak dominance allows.
     """
+    for name, x in (("diagonal", diagonal), ("off", off), ("f", f)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {kind(x)}")
     n = len(diagonal)
-    if len(off) != n - 1 or f.shape[-1] != n:
+    if len(off) != n - 1 or f.shape[-1:] != (n,):
         raise ValueError(
             f"diagonal (n,), off (n − 1,) and f (..., n) must fit, got {tuple(diagonal.shape)}, "
             f"{tuple(off.shape)} and {tuple(f.shape)}"
@@ -133,7 +145,7 @@ def tridiagonal_solve(
             gamma * _shift(upper, -s),
         )
         s *= 2
-    return f / diagonal
+    return finite("solution", f / diagonal, "the matrix is singular, or it or f is too large")
 
 
 def leading_eigenpairs(
@@ -143,11 +155,19 @@ def leading_eigenpairs(
 
     O(n) a step: n = 10⁵ takes seconds and no matrix. Absolute accuracy about ε λ_1.
 
+    Parameters
+    ----------
+    b : Tensor (n,)
+        As in :func:`gram_product`.
+    k : int
+        1 … n − 1.
+
     Raises
     ------
-    ValueError
-        As :func:`gram_product`; or k outside 1 … n − 1.
+    ValueError, TypeError
+        As :func:`gram_product`; or k is no integer from 1 to n − 1.
     """
+    _cells(b, domain)
     return GramSpectrum(*_lanczos(lambda a: gram_product(a, b.detach(), domain), b, k))
 
 
@@ -159,16 +179,21 @@ def condition_number(b: Float[Tensor, " n"], domain: Interval | None = None) -> 
     exactly when σ > θ_max = 1/λ_n: banded Cholesky decides, bisection finds it to about 1e-12, in
     O(n).
 
+    Parameters
+    ----------
+    b : Tensor (n,)
+        As in :func:`gram_product`, float64.
+
     Raises
     ------
     ValueError, TypeError
-        As :func:`gram_product`; b not float64.
+        As :func:`gram_product`; b not float64; two biases so close that θ_max overflows.
     """
     from scipy.linalg import LinAlgError, cholesky_banded
     from scipy.sparse import diags_array
 
-    if b.dtype != torch.float64:
-        raise TypeError(f"b must be float64 to carry condition numbers beyond 1e7, got {b.dtype}")
+    if not isinstance(b, Tensor) or b.dtype != torch.float64:
+        raise TypeError(f"b must be float64 to carry condition numbers beyond 1e7, got {kind(b)}")
     h, diagonal, off = (x.detach().cpu().numpy() for x in _cells(b, domain))
     slope = 1 / h
     bend = diags_array(  # V⁻¹: a_i = (v_i − v_{i−1})/h_i − (v_{i−1} − v_{i−2})/h_{i−1}
@@ -184,7 +209,10 @@ def condition_number(b: Float[Tensor, " n"], domain: Interval | None = None) -> 
             return False
         return True
 
-    high = 2 * float((stiffness[0] / mass[0]).max())
+    with np.errstate(over="ignore"):
+        high = 2 * float((stiffness[0] / mass[0]).max())
+    if not high < 1e300:
+        raise ValueError(f"b has kinks {h.min():.1e} apart, too close: λ_n ~ h³ underflows")
     while not above(high):
         high *= 2
     low = 0.0
@@ -199,8 +227,7 @@ def _lanczos(product, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     n, b = len(b), b.detach()
-    if not 1 <= k < n:
-        raise ValueError(f"k must lie in 1 … n − 1 = {n - 1}, got {k}")
+    k = whole("k", k, n - 1)
     operator = LinearOperator(
         (n, n),
         matvec=lambda x: product(torch.as_tensor(x.reshape(-1)).to(b)).double().cpu().numpy(),
@@ -213,7 +240,13 @@ def _lanczos(product, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ).to(b)
 
 
+def _finite(name: str, x: Tensor) -> Tensor:
+    return finite(name, x, f"it overflows {x.dtype}; scale the vector, or b and the domain")
+
+
 def _check_vector(a: Tensor, b: Tensor, name: str) -> None:
+    if not isinstance(a, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {kind(a)}")
     if a.dtype != b.dtype or a.device != b.device:
         raise TypeError(
             f"{name} must share dtype and device with b, got {a.dtype} on {a.device} and {b.dtype} "
@@ -221,8 +254,7 @@ def _check_vector(a: Tensor, b: Tensor, name: str) -> None:
         )
     if a.shape[-1:] != b.shape:
         raise ValueError(f"{name} must have shape (..., {len(b)}), as b has, got {tuple(a.shape)}")
-    if not a.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {first_bad(a)}")
+    finite(name, a)
 
 
 def _backward_sum(x: Tensor) -> Tensor:

@@ -185,21 +185,43 @@ def test_modes_follow_device_and_dtype(device):
     )
 
 
+@pytest.mark.parametrize("power", [1, 3, 10])
+def test_asking_for_more_modes_changes_none(power):
+    x = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    many, spectrum = beam_modes(40, x, power), beam_spectrum(40, power)
+    for k in (1, 2, 5):
+        size = math.sqrt(spectrum[0] / spectrum[k - 1])
+        close = {"rtol": 0, "atol": 1e-13 * size * 10 ** max(power - 3, 0)}
+        torch.testing.assert_close(beam_modes(k, x, float(power)), many[:, :k], **close)
+        ratio = beam_spectrum(k, power)[-1].item() / spectrum[k - 1].item()
+        assert ratio == pytest.approx(1, abs=1e-12 * size)
+    assert many[:, 0].abs().max() == pytest.approx(many[-1, 0])
+
+
+def test_single_precision_points_lose_nothing_but_their_rounding():
+    x = torch.linspace(-1, 1, 50)
+    error = beam_modes(40, x).double() - beam_modes(40, x.double())
+    assert error.abs().max() < 2e-7
+
+
 HALF = torch.tensor([0.5])
 
 
 @pytest.mark.parametrize(
     "call, error, words",
     [
-        (lambda: beam_spectrum(0), ValueError, "k and power must be at least 1, got k = 0"),
-        (lambda: beam_spectrum(3, 0), ValueError, "power = 0"),
-        (lambda: beam_modes(0, HALF), ValueError, "k = 0"),
+        (lambda: beam_spectrum(0), ValueError, "k must be an integer ≥ 1, got 0"),
+        (lambda: beam_spectrum(3, 0), ValueError, "power must be an integer ≥ 1 and ≤ 10, got 0"),
+        (lambda: beam_spectrum(3, 200), ValueError, "power must be.*≤ 10, got 200"),
+        (lambda: beam_spectrum(3, 1.5), ValueError, "power must be an integer.*got 1.5"),
+        (lambda: beam_modes(0, HALF), ValueError, "k must be an integer ≥ 1, got 0"),
+        (lambda: integration_matrix(0), ValueError, "n must be an integer ≥ 1, got 0"),
         (lambda: beam_modes(2, 3 * HALF), ValueError, r"x must lie in \[−1, 1\], got 1.5"),
         (lambda: beam_modes(2, HALF * math.nan), ValueError, "x must lie in"),
         (lambda: beam_modes(2, HALF[None]), ValueError, r"x must have shape \(m,\), got \(1, 1\)"),
         (lambda: beam_modes(2, HALF, side="left"), ValueError, "side must be"),
         (lambda: beam_modes(2, torch.tensor([0, 1])), TypeError, "floating-point.*int64"),
-        (lambda: beam_modes(2, [0.5]), TypeError, "floating-point.*list"),
+        (lambda: beam_modes(2, [0.5]), TypeError, r"floating-point.*\[0.5\]"),
     ],
 )
 def test_what_has_no_modes_is_refused_in_words(call, error, words):

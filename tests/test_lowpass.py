@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from dynbook.gram import relu_gram
+from dynbook.gram import moments, relu_gram
 from dynbook.lowpass import (
     GramSpectrum,
     cutoff_frequency,
@@ -116,11 +116,13 @@ def test_batches_of_thresholds_and_of_targets_are_their_members(device):
                 torch.testing.assert_close(getattr(together, name)[j], one, rtol=1e-8, atol=1e-9)
 
 
-def test_the_default_threshold_is_machine_epsilon():
-    for dtype, rank in ((torch.float32, 7), (torch.float64, 12)):
-        values = 10.0 ** -torch.arange(12, dtype=dtype)
-        solved = truncated_solve(torch.diag(values), torch.ones(12, dtype=dtype))
+def test_the_default_threshold_is_where_rounding_begins():
+    """n ε = 3.6e-6 and 6.7e-15 for n = 30: eigenvalues 10^{−k/2} above them."""
+    for dtype, rank in ((torch.float32, 11), (torch.float64, 29)):
+        values = 10.0 ** (-torch.arange(30, dtype=dtype) / 2)
+        solved = truncated_solve(torch.diag(values), torch.ones(30, dtype=dtype))
         assert solved.rank.item() == rank
+    assert truncated_solve(torch.diag(values.float()), f=torch.ones(30), rtol=1e-50).rank == 30
 
 
 def test_leading_eigenpairs_solve_what_they_can_tell():
@@ -164,17 +166,29 @@ def test_the_flow_starts_at_f_t_and_ends_at_the_solution():
     torch.testing.assert_close(gradient_flow(gram, f, 1e7), solution, rtol=1e-9, atol=1e-9)
 
 
-def test_a_null_mode_grows_linearly_and_nothing_overflows():
-    """G = diag(1, 0), f = (1, 1): a(t) = (1 − e^{−t}, t), also where 1 − e^{−λt} rounds to 0."""
+def test_a_null_mode_rests_where_it_started():
+    """G = diag(1, 0): a_2 is what it was, also where the 0 has been rounded and f_2 with it."""
     for null in (0.0, 1e-300, 5e-324, -1e-17):
         gram = torch.diag(torch.tensor([1.0, null], dtype=torch.float64))
         t = torch.tensor([0.0, 1.0, 1e8], dtype=torch.float64)
         a = gradient_flow(gram, torch.ones(2, dtype=torch.float64), t)
         torch.testing.assert_close(a[:, 0], -torch.expm1(-t))
-        torch.testing.assert_close(a[:, 1], t, rtol=1e-12, atol=0)
+        assert a[:, 1].tolist() == [0.0] * 3
         start = torch.ones(2, dtype=torch.float64)
         kept = gradient_flow(gram, torch.zeros_like(start), 1e19, start)
         assert kept.tolist() == [0.0, 1.0]  # rounding below zero must not grow
+
+
+def test_duplicate_neurons_share_their_coefficient_at_all_times():
+    """exp against equispaced neurons, the third twice; left alone the null mode is noise × t."""
+    b = torch.tensor([-0.9, -0.4, 0.1, 0.1, 0.5], dtype=torch.float64)
+    f = moments(lambda x: x[:, 0].exp(), torch.relu, 1.0, b)
+    f = f + 1e-17 * torch.tensor([0, 0, 1, -1, 0])
+    gram = relu_gram(1.0, b)
+    end = gradient_flow(gram, f, torch.tensor([1e3, 1e9, 1e20], dtype=torch.float64))
+    torch.testing.assert_close(end[:, 2], end[:, 3], rtol=0, atol=1e-9)
+    torch.testing.assert_close(end[-1], truncated_solve(gram, f).coef, rtol=0, atol=1e-9)
+    assert end.abs().max() < 10
 
 
 @settings(max_examples=20, deadline=None)
@@ -217,6 +231,29 @@ def test_one_dimension_keeps_16_frequencies_in_single_and_894_in_double():
 # --- refusals -------------------------------------------------------------------------------
 
 
+def test_a_spectrum_is_a_pair_and_a_threshold_may_be_a_number():
+    spectrum = gram_spectrum(positive(5)[0])
+    values, vectors = spectrum
+    assert values is spectrum.values and vectors is spectrum.vectors
+    assert spectrum.above(1e-2 * 1.001).tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_tolerances_are_relative(scale):
+    """What passes as rounding, and what does not, is the same for every unit of G."""
+    skew, zero = torch.eye(3).double().roll(1, 0), torch.diag(torch.tensor([1.0, 1.0, 0])).double()
+    gram_spectrum(scale * (torch.eye(3) + 1e-15 * skew))
+    gram_spectrum(scale * (zero - 1e-15 * torch.eye(3)))
+    with pytest.raises(ValueError, match="symmetric"):
+        gram_spectrum(scale * (torch.eye(3) + 1e-13 * skew))
+    with pytest.raises(ValueError, match="semi-definite"):
+        gram_spectrum(scale * (zero - 1e-13 * torch.eye(3)))
+
+
+def test_the_cutoff_of_the_paper_has_constant_one():
+    assert cutoff_frequency(1e-10, 1) == pytest.approx(100, rel=1e-12)
+
+
 G, _ = positive(3)
 F = target(3)
 PART = GramSpectrum(*(x[..., :2] for x in vars(gram_spectrum(G)).values()))
@@ -227,6 +264,13 @@ PART = GramSpectrum(*(x[..., :2] for x in vars(gram_spectrum(G)).values()))
     [
         (lambda: gram_spectrum(G[:2]), r"gram must have shape \(n, n\).*got \(2, 3\)"),
         (lambda: gram_spectrum(G[None]), r"gram must have shape \(n, n\)"),
+        (lambda: gram_spectrum(G[0]), r"gram must have shape \(n, n\)"),
+        (lambda: GramSpectrum(*torch.linalg.eigh(G)), r"decrease.*gram_spectrum\(G\) sorts them"),
+        (lambda: GramSpectrum(F[:2], G), r"must fit, got \(2,\) and \(3, 3\)"),
+        (lambda: GramSpectrum(F, G[:2]), r"must fit, got \(3,\) and \(2, 3\)"),
+        (lambda: GramSpectrum(F * math.nan, G), "values must be finite"),
+        (lambda: GramSpectrum(F, G * math.nan), "vectors must be finite"),
+        (lambda: GramSpectrum(0 * F, G), "values must decrease from λ_1 > 0"),
         (lambda: gram_spectrum(G[:0, :0]), "n ≥ 1"),
         (lambda: gram_spectrum(G * math.nan), r"gram must be finite, got nan at index \[0, 0\]"),
         (lambda: gram_spectrum(G.triu()), r"gram must be symmetric.*\(G \+ G.mT\) / 2"),
@@ -241,7 +285,11 @@ PART = GramSpectrum(*(x[..., :2] for x in vars(gram_spectrum(G)).values()))
         (lambda: truncated_solve(G, F, math.nan), r"rtol must lie in \(0, 1\), got nan"),
         (lambda: truncated_solve(G, F, [1e-3, 2.0]), r"rtol must lie in \(0, 1\), got 2"),
         (lambda: truncated_solve(PART, F, 1e-9), "all 2 leading eigenpairs through.*raise rtol"),
+        (lambda: truncated_solve(G, 1e308 * F.sign()), "coef must be finite.*overflows.*scale f"),
+        (lambda: truncated_solve(G, torch.stack([F, F]), [0.1] * 3), r"broadcast.*\(3,\) and \(2,"),
+        (lambda: gradient_flow(G, 1e308 * F.sign(), 1e9), r"a\(t\) must be finite.*overflows"),
         (lambda: PART.modes(1e-9), "leading eigenpairs"),
+        (lambda: PART.modes([0.5, 0.2]), r"rtol must be one number.*above\(rtol\)"),
         (lambda: PART.condition, "needs all 3 eigenvalues, these are the 2 leading"),
         (lambda: gradient_flow(PART, F, 1.0), "gram must have all 3 eigenpairs, got the 2 leading"),
         (lambda: gradient_flow(G, F, -1.0), "t must be finite and ≥ 0, got -1"),
@@ -253,8 +301,11 @@ PART = GramSpectrum(*(x[..., :2] for x in vars(gram_spectrum(G)).values()))
         (lambda: gradient_flow(G, F, 1.0, F * math.nan), "a0 must be finite"),
         (lambda: cutoff_frequency(0.0, 1), r"eps must lie in \(0, 1\), got 0.0"),
         (lambda: cutoff_frequency(math.nan, 1), "eps must lie in"),
-        (lambda: cutoff_frequency(0.1, 0), "dim must be ≥ 1"),
-        (lambda: cutoff_frequency(0.1, 1, -1.0), "constant > 0"),
+        (lambda: cutoff_frequency(0.1, 0), "dim must be an integer ≥ 1, got 0"),
+        (lambda: cutoff_frequency(0.1, math.inf), "dim must be an integer"),
+        (lambda: cutoff_frequency(0.1, 1, -1.0), "constant must be positive and finite, got -1"),
+        (lambda: cutoff_frequency(0.1, 1, math.nan), "constant must be positive.*nan"),
+        (lambda: cutoff_frequency(0.1, 1, math.inf), "constant must be positive.*inf"),
     ],
 )
 def test_what_cannot_be_filtered_is_refused_in_words(call, words):
@@ -268,7 +319,7 @@ def test_what_cannot_be_filtered_is_refused_in_words(call, words):
         (lambda: gram_spectrum(G.int()), "gram must be a float32 or float64 tensor, got.*int32"),
         (lambda: gram_spectrum(G.half()), "gram must be a float32 or float64"),
         (lambda: gram_spectrum(G.to(torch.complex128)), "gram must be.*complex128"),
-        (lambda: gram_spectrum(G.numpy()), "gram must be.*ndarray"),
+        (lambda: gram_spectrum(G.numpy()), r"gram must be.*got array\("),
         (lambda: truncated_solve(G, F.float()), "f must share dtype and device.*float32.*float64"),
         (lambda: truncated_solve(G, F.to("meta")), "f must share dtype and device.*meta"),
         (lambda: truncated_solve(G, F.tolist()), "f must be a tensor, got list"),

@@ -191,6 +191,17 @@ def test_trained_biases_have_a_condition_number_and_modes():
     )
 
 
+def test_weak_dominance_of_either_sign_is_enough():
+    """Second differences: d = ±2 beside off = ∓1 dominates weakly, and −½ k (n + 1 − k) solves."""
+    n = 20
+    k, one = torch.arange(1, n + 1, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+    expected = -k * (n + 1 - k) / 2
+    torch.testing.assert_close(tridiagonal_solve(-2 * one, one[1:], one), expected)
+    torch.testing.assert_close(tridiagonal_solve(2 * one, -one[1:], one), -expected)
+
+
+EDGE = torch.tensor([1.0, -1.0], dtype=torch.float64)
+CLOSE = torch.tensor([0, 1e-200, 0.5], dtype=torch.float64)
 B = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
 
 
@@ -204,6 +215,10 @@ B = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
         (B[:1], B[:1], ValueError, "b must have shape.*n ≥ 2"),
         (B[:1], B, ValueError, r"must have shape \(..., 3\), as b has, got \(1,\)"),
         (B[0], B, ValueError, r"must have shape \(..., 3\)"),
+        (torch.cat([B, B]), B, ValueError, r"must have shape \(..., 3\), as b has, got \(6,\)"),
+        (1e308 * B.sign() + 1e308, B, ValueError, "must be finite, got"),
+        (B.tolist(), B, TypeError, r"must be a tensor, got \[-0.5"),
+        (B, B.tolist(), TypeError, r"b must be a float32 or float64 tensor, got \[-0.5"),
         (B * math.nan, B, ValueError, "must be finite, got nan at index"),
         (B.float(), B, TypeError, "must share dtype and device with b.*float32"),
         (B.to("meta"), B, TypeError, "must share dtype and device with b.*meta"),
@@ -219,11 +234,25 @@ def test_bad_biases_and_vectors_are_refused_in_words(function, vector, b, error,
     "call, error, words",
     [
         (lambda: gram_product(B, B, Ball()), TypeError, "domain must be an Interval.*Ball"),
-        (lambda: leading_eigenpairs(B, 0), ValueError, "k must lie in 1 … n − 1 = 2, got 0"),
+        (lambda: leading_eigenpairs(B, 0), ValueError, "k must be an integer ≥ 1 and ≤ 2, got 0"),
+        (lambda: leading_eigenpairs(B, 1.5), ValueError, "k must be an integer.*got 1.5"),
+        (lambda: leading_eigenpairs(B.tolist(), 1), TypeError, "b must be a float32 or float64"),
+        (
+            lambda: leading_eigenpairs((B + 1) * 5e109, 1, Interval(0, 1e110)),
+            ValueError,
+            "G a must be finite.*overflows.*the domain",
+        ),
         (lambda: leading_eigenpairs(B, 3), ValueError, "got 3"),
         (lambda: condition_number(B.float()), TypeError, "b must be float64.*float32"),
         (lambda: condition_number(B[[0, 1, 1]]), ValueError, "drop duplicates"),
+        (lambda: condition_number(B.tolist()), TypeError, r"b must be float64.*\[-0.5"),
+        (lambda: condition_number(CLOSE), ValueError, "b has kinks 1.0e-200 apart, too close"),
         (lambda: tridiagonal_solve(B, B, B), ValueError, "must fit"),
+        (lambda: tridiagonal_solve(B, B[1:] * 0, B[:2]), ValueError, "must fit"),
+        (lambda: tridiagonal_solve(B, [0, 0], B), TypeError, r"off must be a tensor, got \[0, 0\]"),
+        (lambda: tridiagonal_solve(0 * B, 0 * B[1:], B), ValueError, "solution.*singular"),
+        (lambda: tridiagonal_solve(EDGE.abs(), EDGE[1:], EDGE), ValueError, "solution.*singular"),
+        (lambda: tridiagonal_solve(B[1:] + 1, -B[2:] * 4, B[1:]), ValueError, "must dominate"),
         (lambda: tridiagonal_solve(B, B[1:] + 1, B), ValueError, "diagonal must dominate.*pivots"),
     ],
 )
