@@ -38,10 +38,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from dynbook.domains import Ball, finite, gauss, ridges
 
 THIN = 6e-3  # where √(G_ii G_jj) of unit ridges is less, the closed form has lost three digits
 
@@ -59,7 +60,6 @@ class Ridges(NamedTuple):
     beyond: Tensor  # (3, n): the same for −ℓ on the opposite cap
 
 
-@torch.no_grad()
 def disk_gram(
     w: Float[Tensor, "n 2"], b: Float[Tensor, " n"], *, out: Float[Tensor, "n n"] | None = None
 ) -> Float[Tensor, "n n"]:
@@ -67,13 +67,14 @@ def disk_gram(
 
     Symmetric to the last bit; the error of an entry is below 1e-12 √(G_ii G_jj), also for
     coincident and nearly parallel ridges and for thin caps (of a half-angle α below 1e-3 the error
-    is that of the direction, ε/α). All arithmetic is float64, whatever comes in: float32 inputs
-    are taken as exact numbers and the result is rounded once. No gradient is kept.
+    is that of the direction, ε/α; below 3e-8, where b/|w| rounds to 1, the neuron counts as dead).
+    All arithmetic is float64, whatever comes in: float32 inputs are taken as exact numbers and the
+    result is rounded once.
 
     Parameters
     ----------
     w : Tensor (n, 2)
-        Directions, any nonzero length; float32 or float64.
+        Directions of n ≥ 2 neurons, any nonzero length; float32 or float64.
     b : Tensor (n,)
         Biases of any size: a neuron may be active on the whole disk or nowhere (a zero row).
     out : Tensor (n, n), optional
@@ -86,49 +87,32 @@ def disk_gram(
 
     Raises
     ------
-    TypeError
-        If w or b is not float32 or float64, or dtypes or devices differ.
-    ValueError
-        If shapes do not fit, n = 0, a number is not finite, or some w_i = 0.
+    TypeError, ValueError
+        As :func:`dynbook.domains.ridges` for kinks anywhere; or out does not fit; or w or b
+        requires gradients, which are not computed; or G overflows (or b/|w| is below −1e140).
     """
-    out = _checked(w, b, out)
-    ridges = _ridges(w.double(), b.double())
-    _fill(out, ridges)
-    _fill_thin(out, ridges)
-    out.diagonal().copy_((ridges.scale * ridges.root).square())
-    return out
-
-
-def _checked(w: Tensor, b: Tensor, out: Tensor | None) -> Tensor:
-    """Refuse what is not a set of ridges, in words; give the place to write."""
-    if w.ndim != 2 or w.shape[1] != 2 or len(w) == 0:
-        raise ValueError(f"w must have shape (n, 2) with n at least 1, got {tuple(w.shape)}")
-    if b.shape != w.shape[:1]:
-        raise ValueError(f"b must have shape ({len(w)},) to match w, got {tuple(b.shape)}")
-    if w.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"w must be float32 or float64, got {w.dtype}; convert with w.double()")
+    w, b, _ = ridges(w, b, Ball(2), kinks=False)
+    if torch.is_grad_enabled() and (w.requires_grad or b.requires_grad):
+        raise ValueError("w and b require gradients, and disk_gram has none: pass w.detach(), …")
     out = w.new_empty(len(w), len(w)) if out is None else out
-    if out.shape != (len(w), len(w)):
-        raise ValueError(f"out must have shape ({len(w)}, {len(w)}), got {tuple(out.shape)}")
-    for name, tensor in (("b", b), ("out", out)):
-        if (tensor.dtype, tensor.device) != (w.dtype, w.device):
-            raise TypeError(
-                f"{name} must be {w.dtype} on {w.device} as w is, "
-                f"got {tensor.dtype} on {tensor.device}; convert with {name}.to(w)"
-            )
-    for name, tensor in (("w", w), ("b", b)):
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if not w.any(1).all():
-        index = (~w.any(1)).nonzero()[0].item()
-        raise ValueError(f"w must have no zero row (it has no direction), got w[{index}] = 0")
+    if out.shape != (len(w), len(w)) or (out.dtype, out.device) != (w.dtype, w.device):
+        raise ValueError(
+            f"out must have shape ({len(w)}, {len(w)}) and be {w.dtype} on {w.device} as w is, got "
+            f"{tuple(out.shape)}, {out.dtype} on {out.device}"
+        )
+    g = _ridges(w.double(), b.double())
+    size = torch.where(g.s > -1e140, g.scale * g.root, math.inf).square().to(out.dtype)
+    finite("G", size, f"it overflows {out.dtype}; scale w and b down, or b against |w|")
+    _fill(out, g)
+    _fill_thin(out, g)
+    out.diagonal().copy_(size)
     return out
 
 
 def _ridges(w: Tensor, b: Tensor) -> Ridges:
     """Everything that belongs to one neuron, O(n)."""
     unit = torch.exp2(torch.frexp(w.abs().amax(1)).exponent.double())  # a power of two: exact
-    w, b = w / unit[:, None], b / unit
+    w, b = w / unit[:, None], (b / unit).clamp(max=2)  # 2 is dead: |w| < √2 by now
     norm = torch.hypot(w[:, 0], w[:, 1])
     s = b / norm
     chord = _difference_of_squares(w, b).clamp(min=0).sqrt() / norm
@@ -147,16 +131,21 @@ def _ridges(w: Tensor, b: Tensor) -> Ridges:
     )
 
 
+def two_product(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x·y in float64 as the rounded product and what its rounding lost (Dekker 1971)."""
+
+    def halves(z: Tensor) -> tuple[Tensor, Tensor]:
+        head = z * 134217729.0  # 2²⁷ + 1 cuts 53 bits into 26 and 27
+        head = head - (head - z)
+        return head, z - head
+
+    (a, b), (c, d), product = halves(x), halves(y), x * y
+    return product, ((a * c - product) + (a * d + b * c)) + b * d
+
+
 def _difference_of_squares(w: Tensor, b: Tensor) -> Tensor:
     """|w|² − b² without cancellation: each square as a rounded product and its error."""
-
-    def square(x: Tensor) -> tuple[Tensor, Tensor]:
-        head = x * 134217729.0  # 2²⁷ + 1 cuts 53 bits into 26 and 27 (Dekker 1971)
-        head = head - (head - x)
-        tail, product = x - head, x * x
-        return product, ((head * head - product) + 2 * head * tail) + tail * tail
-
-    (x, dx), (y, dy), (z, dz) = square(w.abs().amax(1)), square(w.abs().amin(1)), square(b)
+    (x, dx), (y, dy), (z, dz) = (two_product(a, a) for a in (w.abs().amax(1), w.abs().amin(1), b))
     first = x - z
     back = first - x
     lost = (x - (first - back)) - (z + back)
@@ -169,10 +158,10 @@ def _cap_moments(alpha: Tensor, excess: Tensor) -> tuple[Tensor, Tensor, Tensor,
     Sums of positive terms, so that the thinnest cap keeps its digits (the closed forms cancel);
     the integrand in the angle from the axis is entire and 24 nodes are exact to rounding.
     """
-    nodes, weights = (torch.from_numpy(a).to(alpha) for a in np.polynomial.legendre.leggauss(24))
-    angle = alpha * (1 + nodes[:, None]) / 2
+    nodes, weights = (a.to(alpha)[:, None] for a in gauss(24))
+    angle = alpha * nodes
     ridge = 2 * torch.sin((alpha + angle) / 2) * torch.sin((alpha - angle) / 2) + excess
-    mass = weights[:, None] * alpha * torch.sin(angle).square() * ridge
+    mass = 2 * weights * alpha * torch.sin(angle).square() * ridge
     fall = 2 * torch.sin(angle / 2).square()
     return mass.sum(0), (mass * fall).sum(0), (mass * (1 - fall)).sum(0), (mass * ridge).sum(0)
 
@@ -299,11 +288,12 @@ def _thin_pairs(i: Tensor, j: Tensor, g: Ridges) -> Tensor:
 
     crossing = torch.zeros_like(arc)
     sin_m, cos_m = torch.sin(arc / 2), torch.cos(arc / 2)
-    for node, weight in list(zip(*np.polynomial.legendre.leggauss(10), strict=True))[5:]:
-        sin_d, cos_d = torch.sin(arc / 2 * node), torch.cos(arc / 2 * node)
+    for node, weight in list(zip(*(a.tolist() for a in gauss(10)), strict=True))[5:]:
+        half = arc * (node - 0.5)
+        sin_d, cos_d = torch.sin(half), torch.cos(half)
         sc, cs, cc, ss = sin_m * cos_d, cos_m * sin_d, cos_m * cos_d, sin_m * sin_d
         far, near = (sc + cs, cc - ss), (sc - cs, cc + ss)
-        crossing += weight * (integrand(*far, *near) + integrand(*near, *far))
+        crossing += 2 * weight * (integrand(*far, *near) + integrand(*near, *far))
 
     def linear(height, moments, versine):
         return height * moments[0] - moments[1] - versine * moments[2]
