@@ -22,10 +22,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from dynbook.domains import ball_volume, gauss, whole
 
 
 def disk_spectrum(k: int, power: int = 1) -> Float[Tensor, " k"]:
@@ -41,13 +42,20 @@ def ball_spectrum(k: int, dim: int, power: int = 1) -> Float[Tensor, " k"]:
     n λ_k / (2 |S^{d−1}|). Float64, with an error of about ε √(λ_1 λ_k) in λ_k. For d = 1 both
     directions ±1 count; :func:`dynbook.beam.beam_spectrum` is for one of them.
 
+    Parameters
+    ----------
+    k : int
+        How many, ≥ 1.
+    dim, power : int
+        Dimension d and power p, 1 … 20.
+
     Raises
     ------
     ValueError
-        If k, dim or power is not a positive integer.
+        If k, dim or power is no integer in its range.
     """
-    _check(k=k, dim=dim, power=power)
-    radius = 2 * math.pi * (k / _volume(dim) ** 2) ** (1 / dim)  # Weyl: |ξ| where λ_k is reached
+    k, dim, power = whole("k", k), whole("dim", dim, 20), whole("power", power, 20)
+    radius = 2 * math.pi * (k / ball_volume(dim) ** 2) ** (1 / dim)  # Weyl: |ξ| of λ_k
     size = int(1.3 * radius) + 60
     layer = _layer(dim, power, size)
     found = torch.zeros(k, dtype=torch.float64)
@@ -77,23 +85,12 @@ def weyl_constant(dim: int, power: int = 1) -> float:
     Raises
     ------
     ValueError
-        If dim or power is not a positive integer.
+        If dim or power is no integer from 1 to 20.
     """
-    _check(dim=dim, power=power)
+    dim, power = whole("dim", dim, 20), whole("power", power, 20)
     rate = (dim + 2 * power + 1) / dim
     factor = 2 * (2 * math.pi) ** (dim - 1) * math.factorial(power) ** 2
-    return factor * ((2 * math.pi) ** dim / _volume(dim) ** 2) ** -rate
-
-
-def _check(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _volume(dim: int) -> float:
-    """Volume of the unit ball of R^d."""
-    return math.pi ** (dim / 2) / math.gamma(dim / 2 + 1)
+    return factor * ((2 * math.pi) ** dim / ball_volume(dim) ** 2) ** -rate
 
 
 def _harmonics(dim: int, m: int) -> int:
@@ -117,10 +114,6 @@ def _layer(dim: int, power: int, size: int) -> Tensor:
     With b = cos β everything is entire in β, and Gauss' rule in β converges at once.
     """
 
-    def gauss(points: int) -> tuple[Tensor, Tensor]:
-        nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(points))
-        return (1 + nodes) / 2, weights / 2
-
     nodes, weights = gauss(2 * (size + dim + 2 * power) + 40)
     beta = math.pi * nodes
     b = torch.cos(beta)
@@ -135,7 +128,7 @@ def _layer(dim: int, power: int, size: int) -> Tensor:
     high = torch.sin(beta) ** (2 * mu - 1) * _gegenbauer(mu, size - power - 1, b)
     psi = torch.cat([low, math.factorial(power) * steps.rsqrt()[:, None] * high])
 
-    radon = _volume(dim - 1) * dim * _volume(dim) * math.gamma(dim)
+    radon = ball_volume(dim - 1) * dim * ball_volume(dim) * math.gamma(dim)
     radon = radon * torch.exp(torch.lgamma(n + 1) - torch.lgamma(n + dim))
     measure = math.pi * weights * torch.sin(beta)
     return torch.linalg.qr((radon.sqrt()[:, None] * psi * measure.sqrt()).T, mode="r").R

@@ -35,6 +35,31 @@ def test_the_gram_matrix_of_a_fine_lattice_has_these_eigenvalues():
     torch.testing.assert_close(found, disk_spectrum(12), rtol=1e-4, atol=0)
 
 
+def test_in_space_each_degree_is_a_problem_on_the_radius():
+    """Funk and Hecke: R sends g(r) Y_l to Y_l(θ) ∫ r² g(r) 2π ∫ (r t − b)_+ P_l(t) dt dr."""
+    leggauss = np.polynomial.legendre.leggauss
+    (b, wb), (r, wr), (t, wt) = leggauss(200), leggauss(200), leggauss(12)
+    r, wr, found = (1 + r) / 2, wr / 2, []
+    low = np.clip(b[:, None] / r, -1, 1)[..., None]
+    at, weight = low + (1 - low) * (1 + t) / 2, (1 - low) / 2 * wt
+    ridge = weight * (r[:, None] * at - b[:, None, None])
+    for degree in range(6):
+        kernel = 2 * math.pi * (ridge * np.polynomial.Legendre.basis(degree)(at)).sum(-1)
+        values = np.linalg.svd(np.sqrt(wb)[:, None] * kernel * np.sqrt(wr) * r)[1] ** 2
+        found += [v for v in values[:8] for _ in range(2 * degree + 1)]
+    expected = torch.tensor(sorted(found)[::-1][:30], dtype=torch.float64)
+    torch.testing.assert_close(ball_spectrum(30, 3), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("dim", "power"), [(2, 1), (3, 1), (3, 8), (5, 2)])
+def test_asking_for_more_eigenvalues_changes_none(dim, power):
+    few, many = ball_spectrum(30, dim, power), ball_spectrum(3000, dim, power)
+    torch.testing.assert_close(few, many[:30], rtol=1e-10, atol=0)
+    assert torch.equal(ball_spectrum(30, dim), ball_spectrum(30, dim, 1))
+    assert torch.equal(disk_spectrum(9, power), ball_spectrum(9, 2, power))
+    assert weyl_constant(dim) == weyl_constant(dim, 1)
+
+
 def test_random_neurons_have_these_eigenvalues_up_to_their_noise():
     n, rng = 3000, torch.Generator().manual_seed(0)
     theta, b = torch.rand(2, n, generator=rng, dtype=torch.float64)
@@ -96,10 +121,13 @@ def test_one_direction_on_the_line_is_the_cantilever_beam():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: disk_spectrum(0), "k must be a positive integer, got 0"),
-        (lambda: ball_spectrum(3, 0), "dim must be a positive integer, got 0"),
-        (lambda: ball_spectrum(3, 2, 1.5), "power must be a positive integer, got 1.5"),
-        (lambda: weyl_constant(2, -1), "power must be a positive integer, got -1"),
+        (lambda: disk_spectrum(0), "k must be an integer ≥ 1, got 0"),
+        (lambda: disk_spectrum(True), "k must be an integer ≥ 1, got True"),
+        (lambda: ball_spectrum(3, 0), "dim must be an integer ≥ 1 and ≤ 20, got 0"),
+        (lambda: ball_spectrum(5, 200), "dim must be.* ≤ 20, got 200"),
+        (lambda: ball_spectrum(5, 2, 100), "power must be.* ≤ 20, got 100"),
+        (lambda: ball_spectrum(3, 2, 1.5), "power must be an integer ≥ 1 and ≤ 20, got 1.5"),
+        (lambda: weyl_constant(2, -1), "power must be an integer ≥ 1 and ≤ 20, got -1"),
     ],
 )
 def test_what_is_no_positive_integer_is_refused_in_words(call, words):
