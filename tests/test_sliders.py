@@ -85,3 +85,8 @@ def test_a_name_that_is_no_parameter_is_refused(argument):
     given = {"labels": {}, "start": {}, "formats": {}, argument: {"eta": "x"}}
     with pytest.raises(ValueError, match=f"{argument} names eta, but the parameters are k"):
         parameters({"k": [1, 2]}, **given)
+
+
+def test_a_figure_without_parameters_is_no_figure_with_sliders():
+    with pytest.raises(ValueError, match="explore needs a parameter with its values"):
+        parameters({}, {}, {}, {})
