@@ -12,9 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-# The book's pages still look for these here.
-from dynbook.modes import error_decay, halving_steps, training_modes  # noqa: F401
-
 
 @dataclass(frozen=True)
 class TrainingState:
