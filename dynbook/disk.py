@@ -272,7 +272,7 @@ def _thin_pairs(i: Tensor, j: Tensor, g: Ridges) -> Tensor:
     place of P along chord i.
     """
     a_i, a_j, delta = g.alpha[i], g.alpha[j], _angle(g.phi[i], g.phi[j])
-    arc = ((a_i + a_j - delta) / 2).clamp(min=0)  # half its length
+    arc = (a_i + a_j - delta) / 2  # half its length
     (sin_i, cos_i), (sin_j, cos_j) = ((torch.sin(a), torch.cos(a)) for a in (a_i, a_j))
     place = torch.sin((a_i + a_j + delta) / 2) * torch.sin((a_i + delta - a_j) / 2)
     place -= torch.sin(arc) * torch.sin((a_j + delta - a_i) / 2)

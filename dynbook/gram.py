@@ -88,7 +88,7 @@ def relu_gram(
     length = _active_length(w[:, 0], b, domain)
     kink, sign = b / w[:, 0], w[:, 0].sign()
     beta = math.factorial(p) ** 2 / math.factorial(2 * p + 1)
-    scale = w[:, 0].abs() ** p * (length > 0)
+    scale = w[:, 0].abs() ** p
     unit = not scale.requires_grad and bool((scale == 1).all())
 
     def block(i: slice, j: slice) -> Tensor:
