@@ -62,7 +62,9 @@ def gaussian_product_variances(n: int) -> Float[Tensor, " n"]:
     ValueError
         If n is no integer ≥ 1.
     """
-    return torch.special.polygamma(1, _degrees(n) / 2) / 4
+    from scipy.special import polygamma  # torch's keeps nine digits
+
+    return torch.from_numpy(polygamma(1, _degrees(n).numpy() / 2)) / 4
 
 
 def sample_growth(
