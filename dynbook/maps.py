@@ -1,0 +1,307 @@
+"""A system is a map: layers, time steps of a differential equation, and their orbits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dynbook.domains import first_bad, kind, whole
+
+Map = Callable[[Tensor], Tensor]
+"""One step x ↦ x' on (..., D). Leading dimensions are an ensemble, whose members do not see each
+other; ``torch.vmap(step)`` makes such a map of one that is written for a single state (D,)."""
+
+
+class OrbitError(ArithmeticError):
+    """An orbit left the finite numbers; the message names the step."""
+
+
+def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
+    """The maps that a network composes, in their order: depth as time.
+
+    What has no parameters (an activation, Flatten, Dropout at rest) joins the layer before it, or
+    the first layer if it comes first: Sequential(Linear, Tanh, Linear, Tanh, Linear) is three
+    maps, the last of them affine. A list is taken as it is.
+
+    Parameters
+    ----------
+    network : torch.nn.Sequential, or iterable of maps
+        A Sequential may hold others; they are opened.
+
+    Raises
+    ------
+    TypeError
+        If network is another kind of module, whose order of layers cannot be known, or something
+        in it cannot be called.
+    ValueError
+        If it is empty, or something in it behaves as in training (Dropout is random then, and
+        BatchNorm mixes the members of a batch).
+    """
+    if isinstance(network, nn.Module) and not isinstance(network, (nn.Sequential, nn.ModuleList)):
+        raise TypeError(
+            f"network must be a torch.nn.Sequential or a list of maps, got {type(network).__name__}"
+            ": give its layers in their order, layers([net.first, net.second])"
+        )
+    parts = list(network)
+    if not parts:
+        raise ValueError("network must have at least one layer, got none")
+    for number, part in enumerate(parts):
+        if not callable(part):
+            raise TypeError(f"layer {number} must be a map that can be called, got {kind(part)}")
+        _at_rest(part)
+    if not isinstance(network, nn.Module):
+        return parts
+    groups: list[list[nn.Module]] = [[]]
+    for module in _opened(network):
+        if _has_weights(module) and any(map(_has_weights, groups[-1])):
+            groups.append([])
+        groups[-1].append(module)
+    return [group[0] if len(group) == 1 else nn.Sequential(*group) for group in groups]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _opened(network: nn.Module) -> list[nn.Module]:
+    if isinstance(network, (nn.Sequential, nn.ModuleList)):
+        return [part for child in network for part in _opened(child)]
+    return [network]
+
+
+def _at_rest(part: Map) -> None:
+    unrest = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+    for module in part.modules() if isinstance(part, nn.Module) else ():
+        if isinstance(module, unrest) and module.training:
+            raise ValueError(
+                f"network must be at rest, but its {type(module).__name__} behaves as in training; "
+                "call network.eval() first"
+            )
+
+
+def euler(field: Map, dt: float | Tensor) -> Map:
+    """Euler's step x ↦ x + Δt f(x) for dx/dt = f(x); its error after a fixed time is O(Δt).
+
+    Parameters
+    ----------
+    field : callable
+        f on (..., D), the same leading dimensions as a map.
+    dt : float or Tensor
+        Time step Δt ≠ 0, one for all or broadcast against the states; negative goes back in time.
+
+    Raises
+    ------
+    ValueError
+        If dt is zero or not finite.
+    """
+    dt = _time_step(dt)
+    return lambda x: x + dt * field(x)
+
+
+def rk4(field: Map, dt: float | Tensor) -> Map:
+    """The classical fourth-order Runge–Kutta step for dx/dt = f(x); error O(Δt⁴).
+
+    Parameters and errors are those of :func:`euler`.
+    """
+    dt = _time_step(dt)
+
+    def step(x: Tensor) -> Tensor:
+        k1 = field(x)
+        k2 = field(x + dt / 2 * k1)
+        k3 = field(x + dt / 2 * k2)
+        k4 = field(x + dt * k3)
+        return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+    return step
+
+
+def leapfrog(force: Map, dt: float | Tensor) -> Map:
+    """Kick, drift, kick for q'' = F(q), unit mass, on x = (q, p); error O(Δt²).
+
+    p½ = p + Δt/2 F(q), q' = q + Δt p½, p' = p½ + Δt/2 F(q'). Where F is a gradient the map is
+    symplectic, so that its exponents come in pairs ±λ.
+
+    Parameters
+    ----------
+    force : callable
+        F from (..., m) to (..., m).
+    dt : float or Tensor
+        As for :func:`euler`.
+
+    Raises
+    ------
+    ValueError
+        If dt is zero or not finite and, at a step, if the last dimension is odd.
+    """
+    dt = _time_step(dt)
+
+    def step(x: Tensor) -> Tensor:
+        if x.shape[-1] % 2:
+            raise ValueError(
+                "leapfrog acts on x = (q, p) with as many momenta as positions, got "
+                f"shape {tuple(x.shape)}: the last dimension must be even"
+            )
+        q, p = x.chunk(2, -1)
+        p = p + dt / 2 * force(q)
+        q = q + dt * p
+        return torch.cat([q, p + dt / 2 * force(q)], -1)
+
+    return step
+
+
+def _time_step(dt: float | Tensor) -> float | Tensor:
+    value = torch.as_tensor(dt)
+    if value.is_complex() or not (value.isfinite() & (value != 0)).all():
+        raise ValueError(f"dt must be finite and not zero, got {dt!r:.60}")
+    return dt
+
+
+@torch.no_grad()
+def iterate(
+    step: Map, x0: Float[Tensor, "*b D"], n: int, *, every: int = 1
+) -> Float[Tensor, "T *b D"]:
+    """The orbit x0, f(x0), f(f(x0)), … of n steps, of which every so many-th state is kept.
+
+    No gradient is recorded.
+
+    Parameters
+    ----------
+    step : Map
+        f; it may not change shape or dtype.
+    x0 : Tensor (..., D)
+        Start, or starts along leading dimensions, float32 or float64.
+    n, every : int
+        Number of steps, and steps from one kept state to the next.
+
+    Returns
+    -------
+    Tensor (1 + n // every, ..., D)
+        States 0, every, 2·every, … .
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or size, or the step changes shape or dtype.
+    OrbitError
+        If the orbit leaves the finite numbers.
+    """
+    n, every = whole("n", n, least=0), whole("every", every)
+    x = states("x0", x0).clone()
+    orbit = x.new_empty(1 + n // every, *x.shape)
+    orbit[0] = x
+    for count in range(1, n + 1):
+        x = like_before(step(x), x, count)
+        if count % every == 0:
+            orbit[count // every] = on_orbit(x, count)
+    on_orbit(x, n)
+    return orbit
+
+
+@torch.no_grad()
+def orbit_diagram(
+    make_step: Callable[[Tensor], Map],
+    x0: Float[Tensor, " D"],
+    values: Float[Tensor, " V"],
+    *,
+    n: int,
+    transient: int = 0,
+    observe: Callable[[Tensor], Tensor] = lambda x: x[..., 0],
+) -> Float[Tensor, "V n"]:
+    """What an orbit visits, for every value of a parameter: all orbits advance together.
+
+    Parameters
+    ----------
+    make_step : callable
+        Takes the values as a column (V, 1) and returns one map on (V, D).
+    x0 : Tensor (D,)
+        The start of every orbit.
+    values : Tensor (V,)
+        The parameter.
+    n, transient : int
+        Steps recorded, and steps before them that are not.
+    observe : callable
+        From states (V, D) to what is recorded of them, (V,); the first coordinate if not given.
+
+    Returns
+    -------
+    Tensor (V, n)
+        Row v: the observable after steps transient + 1, …, transient + n at values[v].
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`iterate`; or if shapes do not fit.
+    OrbitError
+        If an orbit leaves the finite numbers; it names the step and the value.
+    """
+    n, transient = whole("n", n), whole("transient", transient, least=0)
+    states("x0", x0), states("values", values)
+    if x0.ndim != 1 or values.ndim != 1:
+        raise ValueError(
+            "x0 must have shape (D,) and values (V,), got "
+            f"{tuple(x0.shape)} and {tuple(values.shape)}"
+        )
+    step = make_step(values[:, None])
+    x = x0.expand(len(values), -1).clone()
+    record = x.new_empty(len(values), n)
+    for count in range(1, transient + n + 1):
+        x = like_before(step(x), x, count)
+        lost = ~x.isfinite().all(-1)
+        if lost.any():
+            raise OrbitError(
+                f"the orbit at the value {values[lost][0]:g} left the finite numbers at step "
+                f"{count}; leave such values out, or start closer to the attractor"
+            )
+        if count > transient:
+            seen = observe(x)
+            if seen.shape != values.shape:
+                raise ValueError(
+                    f"observe must turn states {tuple(x.shape)} into shape {tuple(values.shape)}, "
+                    f"got {tuple(seen.shape)}"
+                )
+            record[:, count - transient - 1] = seen
+    return record
+
+
+def states(name: str, x: object) -> Tensor:
+    """x itself, if it can be states (..., D): finite, float32 or float64."""
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name} must be a float32 or float64 tensor, got {kind(x)}; float64 is the one to "
+            "choose where there is no reason against it"
+        )
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"{name} must have shape (..., D), D ≥ 1, got {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {first_bad(x)}")
+    return x.detach()
+
+
+def like_before(after: object, before: Tensor, count: int) -> Tensor:
+    """The state after step number count, if that step kept shape, dtype and device."""
+    if not isinstance(after, Tensor):
+        raise TypeError(f"step {count} must return a tensor, got {kind(after)}")
+    if after.shape != before.shape:
+        raise ValueError(
+            f"step {count} must keep the shape of its state, but takes {tuple(before.shape)} to "
+            f"{tuple(after.shape)}; where layers change width, dynbook.ftle has their exponents"
+        )
+    if after.dtype != before.dtype or after.device != before.device:
+        raise TypeError(
+            f"step {count} must keep dtype and device of its state, but takes {before.dtype} on "
+            f"{before.device} to {after.dtype} on {after.device}; give x0 those of the map"
+        )
+    return after
+
+
+def on_orbit(x: Tensor, count: int) -> Tensor:
+    """The state after step number count, if it is finite."""
+    if not x.isfinite().all():
+        raise OrbitError(
+            f"the orbit left the finite numbers by step {count}, {first_bad(x)}; it diverges from "
+            "this x0, or the step is too large"
+        )
+    return x

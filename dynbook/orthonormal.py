@@ -1,0 +1,104 @@
+"""Orthonormal frames: the thin QR of many small matrices at once, with a positive diagonal."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dynbook.domains import first_bad, kind
+
+
+def orthonormalize(
+    Y: Float[Tensor, "*b D k"], method: str = "auto"
+) -> tuple[Float[Tensor, "*b D k"], Float[Tensor, "*b k k"]]:
+    """Thin QR decomposition Y = Q R with orthonormal columns and diag R ≥ 0.
+
+    Positive pivots make it unique, R_jj being the distance of column j from the span of those
+    before it. A pivot below rounding, R_jj ≤ D ε ‖Y_j‖, is set to 0: column j lies in that span.
+    Its column of Q is then some unit vector orthogonal to all others.
+
+    Parameters
+    ----------
+    Y : Tensor (..., D, k)
+        Frames of k ≤ D columns, float32 or float64.
+    method : "householder", "gram-schmidt" or "auto"
+        Reflections by LAPACK, one matrix after the other; or modified Gram–Schmidt, twice
+        :cite:p:`giraud2005`, in 2k batched operations, for devices on which ``torch.linalg.qr``
+        loops over the batch. "auto" takes the latter for more than 4,096 frames on CUDA. Q is
+        orthonormal to rounding with both, and R the same to rounding times the condition number.
+
+    Returns
+    -------
+    Q : Tensor (..., D, k)
+    R : Tensor (..., k, k)
+        Upper triangular.
+
+    Raises
+    ------
+    TypeError
+        If Y is not a float32 or float64 tensor.
+    ValueError
+        If k lies outside 1 … D, Y is not finite, or method is unknown.
+
+    Notes
+    -----
+    It decides by the data and so cannot be called inside ``torch.vmap``: leading dimensions do that.
+    """
+    if not isinstance(Y, Tensor) or Y.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"Y must be a float32 or float64 tensor, got {kind(Y)}")
+    if Y.ndim < 2 or not 1 <= Y.shape[-1] <= Y.shape[-2]:
+        raise ValueError(f"Y must have shape (..., D, k) with 1 ≤ k ≤ D, got {tuple(Y.shape)}")
+    if not Y.isfinite().all():
+        raise ValueError(f"Y must be finite, got {first_bad(Y)}")
+    if method not in ("auto", *METHODS):
+        raise ValueError(f"method must be auto, {' or '.join(METHODS)}; got {method!r}")
+    if method == "auto":
+        many = Y[..., 0, 0].numel() > 4096
+        method = "gram-schmidt" if Y.is_cuda and many else "householder"
+    return METHODS[method](Y)
+
+
+def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:
+    Q, R = torch.linalg.qr(Y)
+    pivots = R.diagonal(dim1=-2, dim2=-1)
+    sign = torch.where(pivots < 0, -1, 1).to(Y)
+    R = R * sign[..., :, None]
+    pivots = R.diagonal(dim1=-2, dim2=-1)
+    pivots.masked_fill_(pivots <= _rounding(Y) * torch.linalg.vector_norm(R, dim=-2), 0)
+    return Q * sign[..., None, :], R
+
+
+def _gram_schmidt(Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns first and systems last in memory, so that each operation runs over all systems."""
+    columns = Y.reshape(-1, *Y.shape[-2:]).permute(2, 1, 0).contiguous()
+    size = columns.abs().amax(1)
+    size = torch.where(size > 0, size, 1)
+    Q, first = _sweep(columns / size[:, None])
+    flat = torch.linalg.vector_norm(first, dim=0) * _rounding(Y) >= first.diagonal().T
+    Q, second = _sweep(Q)
+    R = second.permute(2, 0, 1).contiguous() @ (first * size).permute(2, 0, 1).contiguous()
+    Q = Q.permute(2, 1, 0).contiguous()
+    flat = flat.any(0)
+    if flat.any():  # a column without a direction of its own: reflections find one
+        Q[flat], R[flat] = _householder(Y.reshape(-1, *Y.shape[-2:])[flat])
+    return Q.reshape(Y.shape), R.reshape(*Y.shape[:-2], *R.shape[-2:])
+
+
+def _sweep(Q: Tensor) -> tuple[Tensor, Tensor]:
+    """Modified Gram–Schmidt of the columns Q (k, D, systems), in place, and R (k, k, systems)."""
+    k = len(Q)
+    R = Q.new_zeros(k, k, Q.shape[-1])
+    for j in range(k):
+        R[j, j] = torch.linalg.vector_norm(Q[j], dim=0)
+        Q[j] /= torch.where(R[j, j] > 0, R[j, j], 1)
+        R[j, j + 1 :] = (Q[j] * Q[j + 1 :]).sum(1)
+        Q[j + 1 :] -= R[j, j + 1 :, None] * Q[j]
+    return Q, R
+
+
+def _rounding(Y: Tensor) -> float:
+    return Y.shape[-2] * torch.finfo(Y.dtype).eps
+
+
+METHODS = {"householder": _householder, "gram-schmidt": _gram_schmidt}
