@@ -212,7 +212,7 @@ def picture(fig: Any, alt: str, prefix: str | None = None) -> str:
     drawn = io.BytesIO()
     with plt.rc_context(STYLE):
         fig.savefig(drawn, format="svg", metadata={"Date": None})
-    prefix = prefix or "f" + hashlib.sha256(alt.encode() + drawn.getvalue()).hexdigest()[:8]
+    prefix = prefix or "f" + hashlib.sha256(alt.encode() + drawn.getvalue()).hexdigest()[:5]
     return themed(drawn.getvalue(), alt, prefix)
 
 

@@ -44,7 +44,7 @@ def player(
         f'<script type="application/json">{table}</script>\n'
         f"<script>{{\n{script.replace('KEY', KEY)}}}</script>\n</figure>"
     )
-    return html.replace(KEY, "x" + hashlib.sha256(html.encode()).hexdigest()[:8])
+    return html.replace(KEY, "x" + hashlib.sha256(html.encode()).hexdigest()[:5])
 
 
 _ROW = "display:flex;flex-wrap:wrap;align-items:center;gap:0 1em;text-align:left"

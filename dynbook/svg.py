@@ -102,7 +102,11 @@ def _attributes(node: ET.Element, names: dict[str, str]) -> Iterator[tuple[str, 
         elif name in _GEOMETRY:
             yield name, _short(value)
         elif name == "transform":
-            yield name, re.sub(r"translate\([^)]*\)", lambda m: _short(m[0]), value)
+            moved = re.fullmatch(r"translate\((-?[\d.]+) 0\)", value)
+            if moved and node.tag == f"{{{_SVG}}}use":  # a letter in its line
+                yield "x", _short(moved[1])
+            else:
+                yield name, re.sub(r"translate\([^)]*\)", lambda m: _short(m[0]), value)
         else:
             value = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{names[m[1]]})", value)
             value = value.replace(INK, "currentColor")
@@ -121,13 +125,13 @@ def _number(x: float) -> str:
 
 
 def _path(d: str) -> str:
-    """A path in few characters: runs of straight lines by their steps, no needless spaces."""
+    """A path in few characters: lines and curves by their steps, no needless spaces."""
     out, last, x, y = [], "", 0.0, 0.0
     for command, text in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
         numbers = [round(float(n), 2) for n in text.split()]
-        if command == "L":
-            shown = [numbers[0] - x, numbers[1] - y]
-            name = "" if last == "L" else "l"
+        if command in "LQC":
+            shown = [n - (x, y)[i % 2] for i, n in enumerate(numbers)]
+            name = "" if last == command else command.lower()
         else:
             shown, name = numbers, command
         steps = " ".join(map(_number, shown))

@@ -136,7 +136,7 @@ def test_a_grid_becomes_a_webp_and_blanks_show_the_page():
 
 
 def test_a_heavy_figure_is_refused_in_the_book_and_a_warning_elsewhere(monkeypatch):
-    x = np.random.default_rng(0).standard_normal((2, 2500))
+    x = np.random.default_rng(0).standard_normal((2, 4000))
     heavy = drawing(lambda ax: ax.scatter(*x, s=4))
     monkeypatch.delenv("DYNBOOK_BUILD", raising=False)
     with pytest.warns(UserWarning, match="rasterized=True"):
