@@ -11,11 +11,10 @@ from itertools import chain, islice, repeat
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from dynbook.domains import first_bad, kind, whole
 from dynbook.maps import Map, like_before, states
-from dynbook.orthonormal import orthonormalize
+from dynbook.orthonormal import all_finite, orthonormalize
 
 Push = Callable[[Tensor | None, Tensor], tuple[Tensor | None, Tensor]]
 
@@ -104,18 +103,47 @@ class Spectrum:
 
 
 def push_forward(
-    step: Map, x: Float[Tensor, "*b D"], Y: Float[Tensor, "*b D k"]
+    step: Map, x: Float[Tensor, "*b D"], Y: Float[Tensor, "*b D k"], count: int = 1
 ) -> tuple[Float[Tensor, "*b D"], Float[Tensor, "*b D k"]]:
-    """The map and its tangent, f(x) and J(x) Y: the columns of Y go side by side, f(x) once.
+    """The map and its tangent, f(x) and J(x) Y, all columns at once and f(x) computed once.
 
-    Forward-mode differentiation of the step as it is computed: exact to rounding.
+    The pull-back u ↦ Jᵀu is linear, and its own pull-back is J: two reverse sweeps make a forward
+    one. It gives what ``torch.func.jvp`` gives, to rounding, and took between the same time and a
+    fifth of it in all maps tried.
+
+    Parameters
+    ----------
+    step : Map
+        f, made of operations that autograd can differentiate.
+    x : Tensor (..., D)
+        State.
+    Y : Tensor (..., D, k)
+        Tangents.
+    count : int
+        Number of the step, for errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the step changes shape, dtype or device, or autograd sees no dependence on x.
     """
-    x = x.clone()  # a step that works in place must not rewrite the orbit
-
-    def along(y: Tensor) -> tuple[Tensor, Tensor]:
-        return jvp(step, (x,), (y,))
-
-    return vmap(along, in_dims=-1, out_dims=(None, -1), randomness="same")(Y)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        after = like_before(step(x.clone()), x, count)  # a clone, for steps that work in place
+        u = torch.zeros_like(after, requires_grad=True)
+        pulled = None
+        if after.requires_grad:
+            (pulled,) = torch.autograd.grad(after, x, u, create_graph=True, allow_unused=True)
+    if pulled is None:
+        raise ValueError(
+            f"step {count} must be differentiable, but autograd sees no dependence on its state: "
+            "is there no_grad, detach or NumPy in it, or is it constant?"
+        )
+    pushed = None
+    if pulled.requires_grad:  # else J = 0 everywhere, as of sign(x)
+        along = Y.movedim(-1, 0)
+        (pushed,) = torch.autograd.grad(pulled, u, along, is_grads_batched=True, allow_unused=True)
+    return after.detach(), torch.zeros_like(Y) if pushed is None else pushed.movedim(0, -1)
 
 
 @torch.no_grad()
@@ -170,7 +198,7 @@ def lyapunov_spectrum(
     ----------
     steps : Map, or iterable of Maps
         One map, iterated n times; or one map for each step, such as layers(network). All of them
-        keep shape and dtype. Random ones are allowed: all tangents see the same draw.
+        keep shape and dtype. Random ones are allowed: state and tangents see the same draw.
     x0 : Tensor (..., D)
         Start. Leading dimensions are an ensemble: independent systems, one frame for each.
     k : int, optional
@@ -289,8 +317,8 @@ def _frames(
 
 
 def _spectrum(run: Iterable, dt: float, qr_every: int) -> Spectrum:
-    pivots = [R.diagonal(dim1=-2, dim2=-1) for _, _, R in run][1:]
-    growth = torch.stack(pivots).log() / (qr_every * dt)
+    rows = [R.diagonal(dim1=-2, dim2=-1).log() for _, _, R in run]
+    growth = torch.stack(rows[1:]) / (qr_every * dt)
     return Spectrum(growth.mean(0), growth, dt, qr_every)
 
 
@@ -343,8 +371,7 @@ def _pushes(steps: Map | Iterable[Map], n: int | None, transient: int) -> Iterat
 def _push(step: Map, number: int, x: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     if number == 1:
         _independent(step, x, Y)
-    after, tangents = push_forward(step, x, Y)
-    return like_before(after, x, number), tangents
+    return push_forward(step, x, Y, number)
 
 
 def _independent(step: Map, x: Tensor, Y: Tensor) -> None:
@@ -357,9 +384,7 @@ def _independent(step: Map, x: Tensor, Y: Tensor) -> None:
     first = first.view(*x.shape[:-1], 1)
     v = Y[..., 0]
     masked = torch.stack([torch.where(first, v, 0), torch.where(first, 0, v)], -1)
-    after, moved = push_forward(step, x, masked)
-    if after.shape != x.shape:
-        return
+    _, moved = push_forward(step, x, masked)
     leak = torch.where(first, moved[..., 1], moved[..., 0])
     if (leak != 0).any():
         raise ValueError(
@@ -379,12 +404,12 @@ def _multiply(A: Tensor, first: Tensor, _: None, Y: Tensor) -> tuple[None, Tenso
 
 
 def _within_range(x: Tensor | None, Y: Tensor, count: int, qr_every: int) -> None:
-    if x is not None and not x.isfinite().all():
+    if x is not None and not all_finite(x):
         raise LyapunovError(
             f"the orbit left the finite numbers at step {count}, {first_bad(x)}: it diverges from "
             "this x0, or the step is too large"
         )
-    if not Y.isfinite().all():
+    if not all_finite(Y):
         often = qr_every > 1
         raise LyapunovError(
             f"the tangent left the finite numbers at step {count}, {first_bad(Y)}"
