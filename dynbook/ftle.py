@@ -7,19 +7,20 @@ ten layers the two differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
+from torch.nn.functional import linear
 
-from dynbook.domains import finite, first_bad, kind, whole
+from dynbook.domains import finite, first_bad, whole
 from dynbook.lyapunov import LyapunovError
-from dynbook.maps import Map, layers
+from dynbook.maps import Map, layers, states
 
-Network = nn.Module | Callable[[Tensor], Tensor] | Sequence[Map]
+Network = nn.Module | Iterable[Map]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Field:
     ftle : Tensor (n, n)
         Largest exponent per layer at (x[j], y[i]) in entry [i, j]; −inf where the Jacobian is zero.
     direction : Tensor (n, n, 2)
-        Unit vector of the inputs, (x, y), that is stretched most; its sign means nothing, and the
-        first component is ≥ 0. Zero where the Jacobian is.
+        Unit vector of the inputs, (x, y), that is stretched most. Its sign means nothing; the first
+        component is ≥ 0. Zero where the Jacobian is.
     """
 
     x: Tensor
@@ -43,22 +44,22 @@ class Field:
     direction: Tensor
 
 
+@torch.no_grad()
 def ftle(network: Network, x: Float[Tensor, "*b D"], k: int = 1) -> Float[Tensor, "*b k"]:
     """Leading finite-time Lyapunov exponents λ_i = (1/L) ln σ_i(J_L) of a network at given inputs.
 
     J_L is the Jacobian of the L composed layers, σ_i its singular values. For those of the hidden
     layers pass ``layers(network)[:-1]``. The Jacobian is pushed forward, one tangent for each
-    input, or pulled back, one for each output, whichever are fewer, and rescaled at each layer, so
-    that neither depth nor growth exhausts the dtype.
+    input, or pulled back, one for each output, whichever are fewer, and rescaled on the way, so
+    that depth does not exhaust the dtype.
 
     Parameters
     ----------
-    network : nn.Module or sequence of maps
-        What :func:`~dynbook.maps.layers` takes; L is the number of layers it finds (1 for a module
-        it cannot take apart). Each acts on (..., D), may change D, and members do not see
-        each other.
+    network : torch.nn.Sequential or iterable of maps
+        What :func:`~dynbook.maps.layers` takes; L is the number of layers it finds. They may
+        change D. A module that it cannot take apart is one layer: ``[network]``.
     x : Tensor (..., D)
-        Inputs, device and dtype of the network.
+        Inputs, dtype and device of the network.
     k : int
         How many.
 
@@ -66,35 +67,32 @@ def ftle(network: Network, x: Float[Tensor, "*b D"], k: int = 1) -> Float[Tensor
     -------
     Tensor (..., k)
         Descending, natural logarithm per layer. −inf where σ_i is zero, as behind dead ReLUs, or
-        unknown because it is below rounding of σ_1, max(D, D_L) ε σ_1; no gradient flows back.
+        unknown because it is below rounding, max(D, D_L) ε σ_1. No gradient flows back.
 
     Raises
     ------
     TypeError
-        If x is no float32 or float64 tensor, or the network's parameters have another dtype.
+        If x is no float32 or float64 tensor, or a parameter has another dtype or device.
     ValueError
-        If k exceeds the number of inputs or outputs; if x, a parameter or a state is not finite;
-        if the network does not take x, has layers in training mode (dropout, batch normalisation)
-        or mixes the members of a batch.
+        If k exceeds the number of inputs or outputs; if x or a parameter is not finite; if a layer
+        does not take what comes, is in training mode or mixes the members of a batch.
     LyapunovError
         If a state or the Jacobian of one layer overflows; the message names the layer.
     """
     k = whole("k", k)
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64) or x.ndim < 1:
-        got = kind(x) + (" without dimensions" if isinstance(x, Tensor) and x.ndim < 1 else "")
-        raise TypeError(f"x must be a float32 or float64 tensor (..., D), got {got}")
-    members = finite("x", x.detach()).reshape(-1, x.shape[-1])
-    maps = _checked(network, members)
-    push = _Tangents(maps, members[[0, len(members) // 2, -1]])
-    if k > (most := min(push.inputs, push.outputs)):
+    maps = layers(network)
+    members = states("x", x).reshape(-1, x.shape[-1])
+    tangents = _Tangents(maps, members[[0, len(members) // 2, -1]])
+    if k > (most := min(tangents.widths[0], tangents.widths[-1])):
         raise ValueError(
-            f"k must be at most {most}, the Jacobian is {push.outputs} × {push.inputs}; got {k}"
+            f"k must be at most {most}, for a network of {tangents.widths[0]} inputs and "
+            f"{tangents.widths[-1]} outputs; got {k}"
         )
-    with torch.no_grad():
-        logs = [_log_singular_values(*push(part), k) for part in members.split(push.chunk)]
+    logs = [_log_singular_values(*tangents(part), k) for part in members.split(tangents.chunk)]
     return torch.cat(logs).reshape(*x.shape[:-1], k) / len(maps)
 
 
+@torch.no_grad()
 def ftle_field(
     network: Network,
     xlim: tuple[float, float],
@@ -107,51 +105,62 @@ def ftle_field(
 ) -> Field:
     """Largest finite-time exponent, and the direction stretched most, on a lattice of n × n inputs.
 
-    Two tangents go forward with each point; the 2 × 2 matrix of their products gives
-    σ² = ½ [a + c + √((a − c)² + 4b²)] and the angle ½ atan2(2b, a − c) (:cite:t:`storm2024`
-    draw such fields). Memory beyond the result is that of one chunk.
+    Two tangents s, t go forward with each point. With a = s·s, b = s·t, c = t·t the stretching is
+    σ² = ½ [a + c + √((a − c)² + 4b²)], in the direction of angle ½ atan2(2b, a − c);
+    :cite:t:`storm2024` look at networks through such fields. Memory beyond the result is that of
+    one chunk.
 
     Parameters
     ----------
     network
-        As for :func:`ftle`, with two inputs. Linear layers with elementwise activations take a path
-        of their own: one matrix product a layer for points and tangents together.
+        As for :func:`ftle`, with two inputs. Linear layers with elementwise activations take a
+        faster path: one matrix product a layer for many points and their tangents.
     xlim, ylim : pair of float
         Ends of the lattice, ascending.
     n : int
         Points on a side, at least 2.
     chunk : int
-        Points pushed at a time. Default: what fits in a cache, or 4096.
+        Points pushed at a time. Default: what fits into a cache, but no more than 4096.
     dtype, device
-        Default: the parameters'; for functions without, torch's default and the CPU.
+        Default: the parameters'; without any, torch's default and the CPU.
 
     Raises
     ------
-    ValueError, TypeError, LyapunovError
+    TypeError, ValueError, LyapunovError
         As :func:`ftle`; if limits are not finite and ascending, n < 2 or chunk < 1.
     """
     n = whole("n", n, least=2)
-    own = next(iter(_parameters(network).values()), torch.empty(0))
+    maps = layers(network)
+    own = next(iter(_parameters(maps).values()), torch.empty(0))
     like = {"dtype": dtype or own.dtype, "device": device or own.device}
     x, y = _axis("xlim", xlim, n, **like), _axis("ylim", ylim, n, **like)
-    probe = torch.stack([x[[0, n // 2, -1]], y[[0, n // 2, -1]]], -1)
-    maps = _checked(network, probe)
-    push = _Tangents(maps, probe)
-    push.forward = True
-    step = push.chunk if chunk is None else whole("chunk", chunk)
+    some = [0, n // 2, -1]
+    tangents = _Tangents(maps, torch.stack([x[some], y[some]], -1), forward=True)
+    chunk = tangents.chunk if chunk is None else whole("chunk", chunk)
     values, direction = x.new_empty(n * n), x.new_empty(n * n, 2)
-    with torch.no_grad():
-        for start in range(0, n * n, step):
-            i = torch.arange(start, min(start + step, n * n), device=x.device)
-            jacobian, scale = push(torch.stack([x[i % n], y[i // n]], -1))
-            s, t = jacobian.unbind(1)
-            a, b, c = (s * s).sum(0), (s * t).sum(0), (t * t).sum(0)
-            values[i] = scale + (a / 2 + c / 2 + torch.hypot(a / 2 - c / 2, b)).log() / 2
-            angle = torch.atan2(2 * b, a - c) / 2
-            unit = torch.stack([angle.cos(), angle.sin()], -1)
-            direction[i] = torch.where((a + c > 0)[:, None], unit, 0)
+    for start in range(0, n * n, chunk):
+        here = slice(start, min(start + chunk, n * n))
+        i = torch.arange(here.start, here.stop, device=x.device)
+        (s, t), scale = tangents(torch.stack([x[i % n], y[i // n]], -1))
+        a, b, c = (s * s).sum(-1), (s * t).sum(-1), (t * t).sum(-1)
+        values[here] = scale + (a / 2 + c / 2 + torch.hypot(a / 2 - c / 2, b)).log() / 2
+        angle = torch.atan2(2 * b, a - c) / 2
+        unit = torch.stack([angle.cos(), angle.sin()], -1)
+        direction[here] = torch.where((a + c > 0)[:, None], unit, 0)
     values /= len(maps)
     return Field(x, y, values.reshape(n, n), direction.reshape(n, n, 2))
+
+
+def _log_singular_values(tangents: Tensor, scale: Tensor, k: int) -> Tensor:
+    """ln σ_i (B, k) of the matrices with rows tangents (D, B, N), times e^scale."""
+    matrix = tangents.movedim(0, 1)
+    if k > 1:
+        sigma = torch.linalg.svdvals(matrix)
+        rounding = max(matrix.shape[1:]) * torch.finfo(sigma.dtype).eps
+        sigma = torch.where(sigma > rounding * sigma[:, :1], sigma, 0)[:, :k]
+        return scale[:, None] + sigma.log()
+    squared = torch.linalg.eigvalsh(matrix @ matrix.mT)[:, -1:]  # loses digits of the others only
+    return scale[:, None] + squared.clamp(min=0).log() / 2
 
 
 def _axis(name: str, limits: tuple[float, float], n: int, **like) -> Tensor:
@@ -161,175 +170,161 @@ def _axis(name: str, limits: tuple[float, float], n: int, **like) -> Tensor:
     return torch.linspace(low, high, n, **like)
 
 
-def _parameters(network: Network) -> dict[str, Tensor]:
-    """Floating-point parameters and buffers of the modules in a network, by name."""
-    parts = [network] if isinstance(network, nn.Module) else network
-    found = {}
-    for i, part in enumerate(parts if isinstance(parts, Sequence) else []):
-        if isinstance(part, nn.Module):
-            prefix = "" if part is network else f"{i}."
-            values = [*part.named_parameters(), *part.named_buffers()]
-            found |= {prefix + name: v for name, v in values if v.is_floating_point()}
-    return found
+def _parameters(maps: list[Map]) -> dict[str, Tensor]:
+    """Parameters and buffers of floating point, by layer and name."""
+    return {
+        f"layer {i}'s {name}": value.detach()
+        for i, layer in enumerate(maps)
+        if isinstance(layer, nn.Module)
+        for name, value in (*layer.named_parameters(), *layer.named_buffers())
+        if value.is_floating_point()
+    }
 
 
-def _checked(network: Network, x: Tensor) -> list[Map]:
-    """The layers of a network that is fit to be differentiated at x."""
-    for name, value in _parameters(network).items():
-        finite(f"the network's {name}", value.detach())
-        if value.dtype != x.dtype or value.device != x.device:
-            raise TypeError(
-                f"x and the network must share dtype and device, got {x.dtype} on {x.device} and "
-                f"{name} {value.dtype} on {value.device}; move one with .to(...)"
-            )
-    for part in [network] if isinstance(network, nn.Module) else network:
-        for module in part.modules() if isinstance(part, nn.Module) else ():
-            drops = getattr(module, "p", 0) and "Dropout" in type(module).__name__
-            if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
-                raise ValueError(
-                    f"the network has {type(module).__name__} in training mode, which is not a map "
-                    "of one input; call network.eval() first"
+class _Tangents:
+    """Jacobians of one network at many points: what these have in common is done once."""
+
+    def __init__(self, maps: list[Map], probe: Tensor, forward: bool = False):
+        for name, value in _parameters(maps).items():
+            finite(name, value)
+            if value.dtype != probe.dtype or value.device != probe.device:
+                raise TypeError(
+                    f"{name} must share dtype and device with the inputs, got {value.dtype} on "
+                    f"{value.device}, and {probe.dtype} on {probe.device}: move one with .to(...)"
                 )
-    return layers(network)
+        self.maps = maps
+        self.widths = widths = _widths(maps, probe)
+        self.forward = forward or widths[0] <= widths[-1]
+        count = widths[0] if self.forward else widths[-1]
+        self.dense = _dense(maps)
+        self.turn = None
+        if self.dense and widths[1] < widths[0]:
+            # W = R Qᵀ: in coordinates Qᵀx, as many as the first layer is wide, σ is the same.
+            self.turn, r = torch.linalg.qr(self.dense[0].weight.mT)
+            self.dense[0] = replace(self.dense[0], weight=r.mT.contiguous())
+            count = widths[1]
+        if self.dense and not forward and count > widths[-1]:
+            self.dense = None
+        if self.dense and _onednn_takes(probe):
+            self.dense = [layer.mkldnn() for layer in self.dense]
+        numbers = (count + 1) * max(widths)
+        self.chunk = min(4096, max(64, (2**18 if self.dense else 2**22) // numbers))
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows or columns of J at x (B, D), as (count, B, width), and a log-scale (B,)."""
+        if self.dense:
+            tangents, scale = _push_dense(self.dense, x if self.turn is None else x @ self.turn)
+            if scale.isfinite().all():
+                return tangents, scale
+        return (_push if self.forward else _pull)(self.maps, x)  # with an eye on every layer
 
 
 def _widths(maps: list[Map], probe: Tensor) -> list[int]:
     """Widths D, …, D_L; refused are maps that lose or mix the members of the probe (3, D)."""
     widths = [probe.shape[-1]]
-    with torch.no_grad():
-        for i, layer in enumerate(maps):
-            try:
-                together, alone = layer(probe), layer(probe[:2])
-            except RuntimeError as error:
-                raise ValueError(
-                    f"layer {i} of the network must take inputs (..., {widths[-1]}): {error}"
-                ) from error
-            if together.ndim != 2 or len(together) != 3:
-                raise ValueError(
-                    f"layer {i} of the network must map (..., {widths[-1]}) to (..., width), but "
-                    f"from {tuple(probe.shape)} came {tuple(together.shape)}"
-                )
-            close = math.sqrt(torch.finfo(probe.dtype).eps) * together.abs().max()
-            if ((together[:2] - alone).abs() > close).any():
-                raise ValueError(
-                    f"layer {i} of the network must treat the members of a batch one by one, but "
-                    "two of them came out otherwise when a third was there (batch statistics, or "
-                    "randomness?)"
-                )
-            probe = together
-            widths.append(probe.shape[-1])
+    for i, layer in enumerate(maps):
+        try:
+            together, alone = layer(probe), layer(probe[:2])
+        except RuntimeError as error:
+            raise ValueError(f"layer {i} must take inputs (..., {widths[-1]}): {error}") from error
+        if together.ndim != 2 or len(together) != 3:
+            raise ValueError(
+                f"layer {i} must map (..., {widths[-1]}) to (..., width), but takes "
+                f"{tuple(probe.shape)} to {tuple(together.shape)}"
+            )
+        noise = math.sqrt(torch.finfo(probe.dtype).eps) * together.abs().max()
+        if ((together[:2] - alone).abs() > noise).any():
+            raise ValueError(
+                f"layer {i} must treat the members of a batch one by one, but two of them came "
+                "out differently when a third was there: does it use statistics of the batch, or "
+                "draw random numbers?"
+            )
+        probe = together
+        widths.append(probe.shape[-1])
     return widths
 
 
-def _log_singular_values(jacobian: Tensor, scale: Tensor, k: int) -> Tensor:
-    """ln σ_i (B, k) of matrices (D_out, D_in, B) that still lack a factor e^scale."""
-    jacobian = jacobian.movedim(-1, 0)
-    if k > 1:
-        sigma = torch.linalg.svdvals(jacobian)
-        rounding = max(jacobian.shape[1:]) * torch.finfo(sigma.dtype).eps
-        sigma = torch.where(sigma > rounding * sigma[:, :1], sigma, 0)[:, :k]
-        return scale[:, None] + sigma.log()
-    wide = jacobian.shape[1] < jacobian.shape[2]
-    gram = jacobian @ jacobian.mT if wide else jacobian.mT @ jacobian
-    return scale[:, None] + torch.linalg.eigvalsh(gram)[:, -1:].clamp(min=0).log() / 2
-
-
-class _Tangents:
-    """Jacobians of one network at many points: what its chunks have in common is done once."""
-
-    def __init__(self, maps: list[Map], probe: Tensor):
-        self.maps = maps
-        self.widths = _widths(maps, probe)
-        self.inputs, self.outputs = self.widths[0], self.widths[-1]
-        self.forward = self.inputs <= self.outputs
-        self.dense = _dense(maps)
-        self.turn = None
-        tangents = min(self.inputs, self.outputs)
-        if self.dense and self.widths[1] < self.inputs:
-            # W = R Qᵀ: in coordinates Qᵀx, as many as the first layer is wide, σ is the same.
-            tangents = self.widths[1]
-            self.turn, r = torch.linalg.qr(self.dense[0].weight.mT)
-            self.dense[0] = replace(self.dense[0], weight=r.mT.contiguous())
-        if tangents > self.outputs:
-            self.dense = None
-        budget = 2**17 if self.dense else 2**22
-        self.chunk = max(1, min(4096, budget // (max(self.widths[1:]) * (tangents + 1))))
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """J e^{−scale} (D_L, D, B) and scale (B,) at x (B, D), J up to a rotation of the inputs."""
-        if self.dense:
-            jacobian, scale = _push_dense(self.dense, x if self.turn is None else x @ self.turn)
-            if scale.isfinite().all():
-                return jacobian, scale
-        return (_push if self.forward else _pull)(self.maps, x)
-
-
 def _push(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward: one tangent for each input, (D, B, width), rescaled after every layer."""
-    tangents = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)[:, None].expand(-1, *x.shape)
-    scale = x.new_zeros(len(x))
+    """Forward, one tangent for each input, rescaled after every layer."""
+    tangents, scale = _basis(x), x.new_zeros(len(x))
     for i, layer in enumerate(maps):
         tangents = vmap(lambda t, layer=layer, x=x: jvp(layer, (x,), (t,))[1])(tangents)
         x = _state(layer, x, i)
-        tangents, scale = _rescaled(tangents, scale, (0, 2), i)
-    return tangents.permute(2, 0, 1), scale
+        tangents, scale = _rescaled(tangents, scale, i)
+    return tangents, scale
 
 
 def _pull(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Backward: one cotangent for each output, (D_L, B, width), rescaled after every layer."""
-    states = [x]
+    """Backward, one cotangent for each output, rescaled after every layer."""
+    before = []
     for i, layer in enumerate(maps):
-        states.append(_state(layer, states[-1], i))
-    y, scale = states[-1], x.new_zeros(len(x))
-    cotangents = torch.eye(y.shape[-1], dtype=x.dtype, device=x.device)
-    cotangents = cotangents[:, None].expand(-1, *y.shape)
-    for i in reversed(range(len(maps))):
-        pull = vjp(maps[i], states[i])[1]
+        before.append(x)
+        x = _state(layer, x, i)
+    cotangents, scale = _basis(x), x.new_zeros(len(x))
+    for i, layer in reversed(list(enumerate(maps))):
+        pull = vjp(layer, before[i])[1]
         cotangents = vmap(lambda v, pull=pull: pull(v)[0])(cotangents)
-        cotangents, scale = _rescaled(cotangents, scale, (0, 2), i)
-    return cotangents.permute(0, 2, 1), scale
+        cotangents, scale = _rescaled(cotangents, scale, i)
+    return cotangents, scale
+
+
+def _basis(x: Tensor) -> Tensor:
+    """The unit vectors (D, B, D) at states (B, D)."""
+    return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)[:, None].repeat(1, len(x), 1)
 
 
 def _state(layer: Map, x: Tensor, i: int) -> Tensor:
     y = layer(x)
     if not y.isfinite().all():
         raise LyapunovError(
-            f"the state after layer {i} is not finite ({first_bad(y)}) although layer {i} got "
-            "finite values: scale its weights or the inputs down"
+            f"the state after layer {i} is not finite, {first_bad(y)}, although layer {i} got "
+            "finite numbers: scale its weights, or what comes before it, down"
         )
     return y
 
 
-def _rescaled(
-    tangents: Tensor, scale: Tensor, over: tuple[int, int], layer: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Each member's tangents divided by their largest entry, whose logarithm goes to the scale."""
-    size = tangents.abs().amax(over, keepdim=True)
+def _rescaled(tangents: Tensor, scale: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+    """Tangents (count, B, width) over the largest norm of each member, its log in the scale."""
+    size = torch.linalg.vector_norm(tangents, dim=-1).amax(0)
+    if not ((size > 0) & size.isfinite()).all():  # of entries whose squares leave the range, too
+        size = tangents.abs().amax((0, 2))
     if layer is not None and not size.isfinite().all():
         raise LyapunovError(
             f"the Jacobian of layer {layer} overflows {tangents.dtype}: scale its weights down"
         )
     size = torch.where(size == 0, 1, size)
-    return tangents / size, scale + size.log().squeeze(over)
+    return tangents / size[:, None], scale + size.log()
 
 
 # --- linear layers with elementwise activations -------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Dense:
-    """One layer x → φ(W x + b), φ elementwise modules one after the other."""
-
-    weight: Tensor
-    bias: Tensor | None
-    activations: tuple[nn.Module, ...]
-
 
 _ELEMENTWISE = (
     *(nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
     *(nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Hardtanh, nn.ReLU6, nn.LogSigmoid, nn.Mish),
 )
-_NEUTRAL = (nn.Identity, nn.Flatten, nn.Dropout)
+_NEUTRAL = (nn.Identity, nn.Dropout)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """x → φ(W x + b), φ a chain of elementwise modules."""
+
+    weight: Tensor
+    bias: Tensor
+    activations: tuple[nn.Module, ...]
+
+    def mkldnn(self) -> _Dense:
+        return replace(self, weight=self.weight.to_mkldnn(), bias=self.bias.to_mkldnn())
+
+
+def _as(own: bool, x: Tensor) -> Tensor:
+    """x, or a copy in oneDNN's own layout."""
+    return x.to_mkldnn() if own else x
+
+
+def _onednn_takes(x: Tensor) -> bool:
+    """Whether oneDNN can multiply for us; its float32 kernels beat the BLAS of torch."""
+    return x.dtype == torch.float32 and not x.is_cuda and torch.backends.mkldnn.is_available()
 
 
 def _dense(maps: list[Map]) -> list[_Dense] | None:
@@ -341,8 +336,9 @@ def _dense(maps: list[Map]) -> list[_Dense] | None:
         plain = type(first) is nn.Linear and all(type(m) in _ELEMENTWISE for m in rest)
         if not plain or any(m._forward_hooks or m._forward_pre_hooks for m in modules):
             return None
-        bias = None if first.bias is None else first.bias.detach()
-        found.append(_Dense(first.weight.detach(), bias, rest))
+        weight, bias = first.weight.detach(), first.bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+        found.append(_Dense(weight, bias, rest))
     return found
 
 
@@ -353,35 +349,34 @@ def _leaves(layer: Map) -> list[Map]:
 
 
 def _push_dense(dense: list[_Dense], x: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`_push`, states and tangents side by side in the columns of one (width, (1 + D) B).
-
-    The scale is not finite where something overflowed.
-    """
-    m, d = x.shape
-    columns = torch.cat(
-        [x.mT, torch.eye(d, dtype=x.dtype, device=x.device).repeat_interleave(m, 1)], 1
-    )
-    scale = x.new_zeros(m)
-    for i, layer in enumerate(dense):
-        columns = layer.weight @ columns
-        state, tangents = columns[:, :m], columns[:, m:].view(-1, d, m)
-        if layer.bias is not None:
-            state += layer.bias[:, None]
-        for activation in layer.activations:
-            slope = _activate(activation, state)
-            tangents *= slope[:, None]
-        if i % 4 == 3 or i == len(dense) - 1:
-            rescaled, scale = _rescaled(tangents, scale, (0, 1))
-            tangents.copy_(rescaled)
-    return tangents, torch.where(state.isfinite().all(0), scale, math.nan)
+    """As :func:`_push`, but without an eye on every layer: NaN in the scale tells of overflow."""
+    own = dense[0].weight.is_mkldnn
+    tangents, scale = _basis(x), x.new_zeros(len(x))
+    count, members, _ = tangents.shape
+    x = _as(own, x)
+    for start in range(0, len(dense), 8):
+        flat = _as(own, tangents.reshape(count * members, -1))
+        for layer in dense[start : start + 8]:
+            x, flat = linear(x, layer.weight, layer.bias), linear(flat, layer.weight)
+            for activation in layer.activations:
+                x, slope = _activate(activation, x)
+                flat.mul_(_as(own, slope.repeat(count, 1)))
+        tangents, scale = _rescaled(flat.to_dense().view(count, members, -1), scale)
+    return tangents, scale + 0 * x.to_dense().sum(-1)
 
 
-def _activate(activation: nn.Module, h: Tensor) -> Tensor:
-    """Put φ(h) in the place of h and return φ'(h)."""
+def _activate(activation: nn.Module, h: Tensor) -> tuple[Tensor, Tensor]:
+    """φ(h), in oneDNN's layout if h is, and φ'(h)."""
     if type(activation) is nn.Tanh:
-        # expm1(2h)/(expm1(2h) + 2) keeps every digit of small h and is half the price of tanh.
-        h.mul_(2).clamp_(max=40).expm1_().div_(h + 2)
-        return torch.addcmul(h.new_ones(()), h, h, value=-1)
-    value, slope = jvp(activation, (h,), (torch.ones_like(h),))
-    h.copy_(value)
-    return slope
+        value = h.tanh() if h.is_mkldnn else _tanh(h)
+        t = value.to_dense()
+        return value, torch.addcmul(t.new_ones(()), t, t, value=-1)
+    dense = h.to_dense()
+    value, slope = jvp(activation, (dense,), (torch.ones_like(dense),))
+    return _as(h.is_mkldnn, value), slope
+
+
+def _tanh(h: Tensor) -> Tensor:
+    """expm1(2h)/(expm1(2h) + 2): half the price of tanh on a CPU, and all digits of small h."""
+    e = (2 * h).clamp_(max=40).expm1_()
+    return e.div_(e + 2)
