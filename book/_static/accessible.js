@@ -1,5 +1,15 @@
-/* Names and roles that the theme's markup lacks or gets wrong (found by axe). */
+/* What the theme lacks or gets wrong: names and roles (found by axe), the first visit, paper. */
 (() => {
+  const root = document.documentElement;
+  /* On a first visit there is no mode yet, and the theme's script complains of it. */
+  root.dataset.mode ||= "auto";
+  /* Who reads in the dark prints in the light. */
+  let theme = "";
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  addEventListener("afterprint", () => (root.dataset.theme = theme));
   const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
   /* A toggle in the sidebar is named by the chapter that it opens. */
   each(".bd-sidebar nav li > details > summary", (s) => {

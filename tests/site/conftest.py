@@ -1,4 +1,4 @@
-"""A browser, a server on loopback, and the three ways in which every page is looked at."""
+"""A browser, a server on loopback, and a reader who looks at every page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 ).split()
-MODES = {
-    "light": {"viewport": {"width": 1400, "height": 900}},
-    "dark": {"viewport": {"width": 1400, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
-}
 
 
 def find_browser() -> str | None:
@@ -105,17 +100,18 @@ def watch(context: BrowserContext, address: str) -> Viewer:
 
 
 @pytest.fixture(scope="session")
-def viewers(browser_path, address) -> Iterator[dict[str, Viewer]]:
-    """One tab for each mode, all in one browser."""
+def browser(browser_path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        tabs = {}
-        for mode, options in MODES.items():
-            context = browser.new_context(reduced_motion="reduce", **options)
-            theme = "dark" if mode == "dark" else "light"
-            context.add_init_script(
-                f"localStorage.mode = '{theme}'; localStorage.theme = '{theme}';"
-            )
-            tabs[mode] = watch(context, address)
-        yield tabs
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def viewer(browser, address) -> Iterator[Viewer]:
+    """A reader whose site follows the system: a wide screen, light until a test darkens it."""
+    context = browser.new_context(
+        viewport={"width": 1200, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    yield watch(context, address)
+    context.close()

@@ -1,4 +1,4 @@
-"""Every page of the toc, opened in a real browser: light, dark, and 390 px wide."""
+"""Every page of the toc in a real browser: light, dark, from 340 px to 1600 px, and on paper."""
 
 from __future__ import annotations
 
@@ -30,50 +30,74 @@ OUT_OF_REACH = """() => [...document.querySelectorAll('article div.math')].filte
 CONTRAST_INK = """() => [...document.querySelectorAll('article .theme-svg')]
     .map(e => getComputedStyle(e)).map(s => [s.color, getComputedStyle(document.body).color])
     .filter(([ink, text]) => ink !== text).map(String)"""
+CUT_OFF = """() => [...document.querySelectorAll('article :is(.theme-svg svg, table, pre, .math)')]
+    .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(e => `${e.getAttribute('aria-label') || e.textContent.slice(0, 60)} is cut off`)"""
+WIDE_FONT = "body, body :not(mjx-container *, svg *, i) {font-family: monospace !important}"
 
 
-@pytest.mark.parametrize("mode", ["light", "dark", "phone"])
-@pytest.mark.parametrize("page", PAGES)
-def test_looks_right(page, mode, viewers):
-    viewer = viewers[mode]
-    tab = viewer.open(page)
-    assert tab.evaluate(UNSET_FORMULAS) == []
-    assert tab.evaluate(WRONG_FORMULAS) == []
-    assert tab.evaluate(TOO_WIDE) == []
-    assert tab.evaluate(OUT_OF_REACH) == []
-    assert tab.evaluate(CONTRAST_INK) == []
-    theme = tab.evaluate("() => document.documentElement.dataset.theme")
-    assert theme == ("dark" if mode == "dark" else "light")
-    assert viewer.complaints == []
-    found = Axe().run(tab, options=AXE).response["violations"]
-    serious = [
+def serious(tab, **only) -> list[str]:
+    """What axe finds serious or worse."""
+    found = Axe().run(tab, options={**AXE, **only}).response["violations"]
+    return [
         f"{v['id']}: {v['help']}: {n['html'][:160]}"
         for v in found
         if v["impact"] in ("serious", "critical")
         for n in v["nodes"]
     ]
-    assert not serious, "\n".join(serious)
+
+
+def theme(tab) -> str:
+    return tab.evaluate("() => document.documentElement.dataset.theme")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_sliders_move_by_keyboard(page, viewers):
-    tab = viewers["light"].open(page)
-    figures = tab.locator(".explore")
-    for i in range(figures.count()):
-        figure = figures.nth(i)
+def test_a_reader_finds_nothing_wrong_with(page, viewer):
+    """One visit: in the light, by keyboard, in the dark, on a phone, on paper."""
+    tab = viewer.open(page)
+    assert theme(tab) == "light"
+    assert tab.evaluate(UNSET_FORMULAS) == []
+    assert tab.evaluate(WRONG_FORMULAS) == []
+    assert tab.evaluate(CONTRAST_INK) == []
+    assert serious(tab) == []
+    move_the_sliders(tab)
+
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function("() => document.documentElement.dataset.theme == 'dark'")
+    assert tab.evaluate(CONTRAST_INK) == []
+    assert serious(tab, runOnly=["color-contrast", "link-in-text-block"]) == []
+
+    for width in (1600, 768, 390, 340):
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert tab.evaluate(TOO_WIDE) == [], f"at {width} px"
+    assert tab.evaluate(OUT_OF_REACH) == []
+    tab.add_style_tag(content=WIDE_FONT)
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate(TOO_WIDE) == [], "at 390 px, in wider fonts than ours"
+
+    tab.set_viewport_size({"width": 720, "height": 1000})  # about A4
+    tab.emulate_media(media="print")
+    tab.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    assert theme(tab) == "light", "a dark page would print grey on white"
+    assert tab.evaluate(CUT_OFF) == []
+    for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-footer"):
+        assert not tab.locator(part).first.is_visible()
+    assert tab.locator("h1:visible").count() == 1
+    assert viewer.complaints == []
+
+
+def move_the_sliders(tab) -> None:
+    for figure in tab.locator(".explore").all():
         for slider in figure.locator("input[type=range]").all():
             picture = figure.locator(".explore-stage").inner_html()
-            key = (
-                "ArrowLeft" if slider.input_value() == slider.get_attribute("max") else "ArrowRight"
-            )
+            at_end = slider.input_value() == slider.get_attribute("max")
             slider.focus()
-            slider.press(key)
+            slider.press("ArrowLeft" if at_end else "ArrowRight")
             assert figure.locator(".explore-stage").inner_html() != picture
-    assert viewers["light"].complaints == []
 
 
-def test_the_plain_notebook_is_what_the_button_gives(viewers, book):
-    tab = viewers["light"].open("book/3-relu-gram")
+def test_the_plain_notebook_is_what_the_button_gives(viewer, book):
+    tab = viewer.open("book/3-relu-gram")
     button = tab.locator("a[href$='.ipynb']").first
     answer = tab.request.get(button.evaluate("a => a.href"))
     assert answer.ok
@@ -81,14 +105,3 @@ def test_the_plain_notebook_is_what_the_button_gives(viewers, book):
         answer.body() == (book / "html" / "book" / "notebooks" / "3-relu-gram.ipynb").read_bytes()
     )
     assert tab.locator("a[href*='_sources'], a[href$='.md']").count() == 0
-
-
-def test_on_paper_there_is_only_the_text(viewers):
-    tab = viewers["light"].open("book/3-relu-gram")
-    tab.emulate_media(media="print")
-    try:
-        for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-footer"):
-            assert not tab.locator(part).first.is_visible()
-        assert tab.locator("h1:visible").count() == 1
-    finally:
-        tab.emulate_media(media="screen")
