@@ -300,7 +300,10 @@ def _frames(
         x, Y = push(x, Y)
         _within_range(x, Y, count, q)
         if (count - transient) % q == 0:
-            Y, R = orthonormalize(Y, method)
+            try:
+                Y, R = orthonormalize(Y, method)
+            except OverflowError:
+                raise _overflow(f"overflows at step {count}", x, q) from None
             if q > 1 and (R.diagonal(dim1=-2, dim2=-1) == 0).any():
                 raise LyapunovError(
                     f"the frame collapsed within the {q} steps before step {count}: some tangents "
@@ -410,13 +413,12 @@ def _within_range(x: Tensor | None, Y: Tensor, count: int, qr_every: int) -> Non
             "this x0, or the step is too large"
         )
     if not all_finite(Y):
-        often = qr_every > 1
-        raise LyapunovError(
-            f"the tangent left the finite numbers at step {count}, {first_bad(Y)}"
-            + ("" if x is None else ", though the orbit did not")
-            + (
-                f": it overflows between orthonormalisations, take qr_every below {qr_every}"
-                if often
-                else ": the step has no finite derivative there"
-            )
-        )
+        raise _overflow(f"left the finite numbers at step {count}, {first_bad(Y)}", x, qr_every)
+
+
+def _overflow(what: str, x: Tensor | None, qr_every: int) -> LyapunovError:
+    orbit = "" if x is None else ", though the orbit did not"
+    remedy = "the step has no derivative there, or an enormous one"
+    if qr_every > 1:
+        remedy = f"orthonormalise more often, by qr_every less than {qr_every}"
+    return LyapunovError(f"the tangent {what}{orbit}: {remedy}")

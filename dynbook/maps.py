@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynbook.domains import first_bad, kind, whole
+from dynbook.orthonormal import all_finite
 
 Map = Callable[[Tensor], Tensor]
 """One step x ↦ x' on (..., D). Leading dimensions are an ensemble, whose members do not see each
@@ -194,9 +195,13 @@ def iterate(
     orbit[0] = x
     for count in range(1, n + 1):
         x = like_before(step(x), x, count)
+        if not all_finite(x):
+            raise OrbitError(
+                f"the orbit left the finite numbers at step {count}, {first_bad(x)}; it diverges "
+                "from this x0, or the step is too large"
+            )
         if count % every == 0:
-            orbit[count // every] = on_orbit(x, count)
-    on_orbit(x, n)
+            orbit[count // every] = x
     return orbit
 
 
@@ -295,13 +300,3 @@ def like_before(after: object, before: Tensor, count: int) -> Tensor:
             f"{before.device} to {after.dtype} on {after.device}; give x0 those of the map"
         )
     return after
-
-
-def on_orbit(x: Tensor, count: int) -> Tensor:
-    """The state after step number count, if it is finite."""
-    if not x.isfinite().all():
-        raise OrbitError(
-            f"the orbit left the finite numbers by step {count}, {first_bad(x)}; it diverges from "
-            "this x0, or the step is too large"
-        )
-    return x

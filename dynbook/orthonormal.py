@@ -15,8 +15,8 @@ def orthonormalize(
     """Thin QR decomposition Y = Q R with orthonormal columns and diag R ≥ 0.
 
     Positive pivots make it unique, R_jj being the distance of column j from the span of those
-    before it. A pivot below rounding, R_jj ≤ D ε ‖Y_j‖, is set to 0: column j lies in that span.
-    Its column of Q is then some unit vector orthogonal to all others.
+    before it. A pivot below rounding, R_jj ≤ D ε max_i |R_ij|, is set to 0: column j lies in that
+    span. Its column of Q is then some unit vector orthogonal to all others.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ def orthonormalize(
         If Y is not a float32 or float64 tensor.
     ValueError
         If k lies outside 1 … D, Y is not finite, or method is unknown.
+    OverflowError
+        If Y is so long that its norms overflow.
 
     Notes
     -----
@@ -56,7 +58,13 @@ def orthonormalize(
     if method == "auto":
         many = Y[..., 0, 0].numel() > 4096
         method = "gram-schmidt" if Y.is_cuda and many else "householder"
-    return METHODS[method](Y)
+    Q, R = METHODS[method](Y)
+    if not (all_finite(Q) and all_finite(R)):
+        raise OverflowError(
+            f"Y is finite, but with entries up to {Y.abs().max():.3g} its norms overflow in "
+            f"{Y.dtype}; scale it down"
+        )
+    return Q, R
 
 
 def all_finite(x: Tensor) -> bool:
@@ -70,7 +78,7 @@ def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:
     sign = torch.ones_like(pivots).copysign(pivots)
     Q *= sign[..., None, :]
     R *= sign[..., :, None]
-    pivots.masked_fill_(pivots <= _rounding(Y) * torch.linalg.vector_norm(R, dim=-2), 0)
+    pivots.masked_fill_(pivots <= _rounding(Y) * R.abs().amax(-2), 0)
     return Q, R
 
 
@@ -80,7 +88,7 @@ def _gram_schmidt(Y: Tensor) -> tuple[Tensor, Tensor]:
     size = columns.abs().amax(1)
     size = torch.where(size > 0, size, 1)
     Q, first = _sweep(columns / size[:, None])
-    flat = torch.linalg.vector_norm(first, dim=0) * _rounding(Y) >= first.diagonal().T
+    flat = first.diagonal().T <= _rounding(Y) * first.abs().amax(0)
     Q, second = _sweep(Q)
     R = second.permute(2, 0, 1).contiguous() @ (first * size).permute(2, 0, 1).contiguous()
     Q = Q.permute(2, 1, 0).contiguous()

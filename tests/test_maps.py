@@ -1,0 +1,190 @@
+"""Layers, time steps and orbits."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dynbook.maps import OrbitError, euler, iterate, layers, leapfrog, orbit_diagram, rk4
+
+F64 = torch.float64
+
+
+def logistic(r):
+    return lambda x: r * x * (1 - x)
+
+
+# --- layers ---------------------------------------------------------------------------------
+
+
+def test_activations_join_the_layer_before_them():
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2))
+    maps = layers(net)
+    assert [[type(m).__name__ for m in part.modules()][-1] for part in maps] == [
+        "Tanh",
+        "Tanh",
+        "Linear",
+    ]
+    x = y = torch.rand(4, 3)
+    for step in maps:
+        y = step(y)
+    torch.testing.assert_close(y, net(x), rtol=0, atol=0)
+
+
+def test_nested_networks_are_opened_and_what_comes_first_joins_the_first_layer():
+    inner = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Dropout())
+    net = nn.Sequential(nn.Flatten(), inner, nn.BatchNorm1d(2, affine=False), nn.Linear(2, 2))
+    maps = layers(net.eval())
+    assert [len(list(step.children())) for step in maps] == [5, 0]
+    assert len(layers(nn.Sequential(nn.Tanh(), nn.ReLU()))) == 1
+    assert len(layers(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))) == 2
+
+
+def test_a_list_of_maps_is_taken_as_it_is():
+    maps = [torch.tanh, nn.Tanh(), logistic(4)]
+    assert layers(maps) == maps
+    assert layers(iter(maps)) == maps
+
+
+# --- time steps -----------------------------------------------------------------------------
+
+
+def circle(x):
+    return torch.stack([x[..., 1], -x[..., 0]], -1)
+
+
+@pytest.mark.parametrize(
+    "make, order",
+    [
+        (lambda dt: euler(circle, dt), 1),
+        (lambda dt: leapfrog(torch.neg, dt), 2),
+        (lambda dt: rk4(circle, dt), 4),
+    ],
+)
+def test_the_error_after_one_turn_falls_as_a_power_of_the_time_step(make, order):
+    x0 = torch.tensor([1.0, 0.0], dtype=F64)
+    turns = [64, 128, 256]
+    errors = [(iterate(make(2 * math.pi / n), x0, n)[-1] - x0).norm().log2() for n in turns]
+    assert errors[1] - errors[2] == pytest.approx(order, abs=0.1)
+
+
+def test_one_step_of_each_by_hand():
+    """x' = x: 1 + h, and the first five terms of e^h; kick, drift, kick of q'' = −q."""
+    one, h = torch.ones(1, dtype=F64), 0.5
+    assert euler(lambda x: x, h)(one).item() == 1.5
+    assert rk4(lambda x: x, h)(one).item() == pytest.approx(1 + h + h**2 / 2 + h**3 / 6 + h**4 / 24)
+    q, p = leapfrog(torch.neg, h)(torch.tensor([1.0, 2.0], dtype=F64))
+    assert q == 1 + h * (2 - h / 2) and p == pytest.approx(2 - h / 2 - h / 2 * q.item())
+
+
+def test_leapfrog_goes_back_to_where_it_came_from():
+    x = torch.rand(5, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    there = leapfrog(torch.sin, 0.3)(x)
+    torch.testing.assert_close(leapfrog(torch.sin, -0.3)(there), x, rtol=0, atol=1e-15)
+
+
+def test_every_member_may_have_its_own_time_step():
+    dt = torch.tensor([[0.1], [0.2]], dtype=F64)
+    x = torch.ones(2, 3, dtype=F64)
+    torch.testing.assert_close(euler(lambda x: x, dt)(x), x * (1 + dt))
+
+
+# --- orbits ---------------------------------------------------------------------------------
+
+
+def test_an_orbit_keeps_every_so_many_th_state(device):
+    x0 = torch.tensor([[0.1], [0.3]], dtype=F64, device=device)
+    all_of_it = iterate(logistic(3.9), x0, 10)
+    assert all_of_it.shape == (11, 2, 1) and all_of_it.device.type == device
+    torch.testing.assert_close(iterate(logistic(3.9), x0, 10, every=3), all_of_it[::3])
+    by_hand = 0.3
+    for _ in range(10):
+        by_hand = 3.9 * by_hand * (1 - by_hand)
+    assert all_of_it[-1, 1].item() == pytest.approx(by_hand, rel=1e-12)
+    assert iterate(logistic(3.9), x0, 0).shape == (1, 2, 1)
+
+
+def test_no_graph_is_kept_and_nothing_is_overwritten():
+    net = nn.Linear(2, 2, dtype=F64)
+    x0 = torch.ones(2, dtype=F64, requires_grad=True)
+    assert not iterate(net, x0, 3).requires_grad
+    x0 = torch.ones(2, dtype=F64)
+    orbit = iterate(lambda x: x.mul_(2), x0, 3)
+    assert orbit[:, 0].tolist() == [1, 2, 4, 8] and x0.tolist() == [1, 1]
+
+
+def test_the_orbit_diagram_of_the_logistic_map_has_its_fixed_point_and_its_two_cycle():
+    """1 − 1/r for 1 < r < 3; then (r + 1 ± √((r − 3)(r + 1)))/2r up to 1 + √6."""
+    r = torch.tensor([1.5, 2.0, 2.8, 3.2, 3.4], dtype=F64)
+    x0 = torch.tensor([0.4], dtype=F64)
+    seen = orbit_diagram(logistic, x0, r, n=4, transient=2000)
+    torch.testing.assert_close(seen[:3], (1 - 1 / r[:3, None]).expand(3, 4))
+    middle, half = (r + 1) / (2 * r), ((r - 3) * (r + 1)).clamp(min=0).sqrt() / (2 * r)
+    cycle = torch.stack([middle - half, middle + half], 1)[3:]
+    torch.testing.assert_close(seen[3:].sort(1).values[:, ::2], cycle)
+    torch.testing.assert_close(seen[3:, :2], seen[3:, 2:])
+
+
+def test_the_orbit_diagram_is_the_orbits_one_by_one():
+    values = torch.tensor([0.2, 0.3], dtype=F64)
+    x0 = torch.tensor([0.1, 0.1], dtype=F64)
+
+    def make(b):
+        return lambda x: torch.cat([1 - 1.4 * x[..., :1] ** 2 + x[..., 1:], b * x[..., :1]], -1)
+
+    seen = orbit_diagram(make, x0, values, n=5, transient=3, observe=lambda x: x[..., 1])
+    alone = torch.stack([iterate(make(b), x0, 8)[4:, 1] for b in values])
+    torch.testing.assert_close(seen, alone, rtol=0, atol=0)
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+X = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=F64)
+R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
+
+
+@pytest.mark.parametrize(
+    "error, call, words",
+    [
+        (TypeError, lambda: layers(nn.Linear(2, 2)), r"torch.nn.Sequential.*got Linear.*layers\("),
+        (TypeError, lambda: layers([nn.Tanh(), 3]), "layer 1 must be a map that can be called"),
+        (ValueError, lambda: layers([]), "at least one layer"),
+        (ValueError, lambda: layers(nn.Sequential(nn.Dropout())), r"Dropout.*network.eval\(\)"),
+        (ValueError, lambda: layers([nn.BatchNorm1d(2)]), r"BatchNorm1d.*network.eval\(\)"),
+        (ValueError, lambda: euler(circle, 0.0), "dt must be finite and not zero, got 0.0"),
+        (ValueError, lambda: rk4(circle, math.nan), "dt must be finite.*nan"),
+        (ValueError, lambda: leapfrog(circle, torch.tensor([1.0, 0])), "dt must be finite"),
+        (ValueError, lambda: leapfrog(torch.neg, 0.1)(X), r"as many momenta.*\(3,\).*even"),
+        (ValueError, lambda: iterate(torch.tanh, X, -1), "n must be an integer ≥ 0, got -1"),
+        (ValueError, lambda: iterate(torch.tanh, X, 2, every=0), "every must be an integer ≥ 1"),
+        (TypeError, lambda: iterate(torch.tanh, X.long(), 2), "x0 must be a float32.*int64"),
+        (TypeError, lambda: iterate(torch.tanh, [0.1], 2), r"x0 must be a float32.*\[0.1\]"),
+        (ValueError, lambda: iterate(torch.tanh, X[0], 2), r"x0 must have shape \(..., D\)"),
+        (ValueError, lambda: iterate(torch.tanh, X / 0, 2), "x0 must be finite, got inf"),
+        (ValueError, lambda: iterate(lambda x: x[:2], X, 2), r"step 1.*\(3,\) to \(2,\).*ftle"),
+        (TypeError, lambda: iterate(lambda x: x.float(), X, 2), "step 1 must keep dtype"),
+        (TypeError, lambda: iterate(lambda x: 0.0, X, 2), "step 1 must return a tensor, got 0.0"),
+        (
+            OrbitError,
+            lambda: iterate(lambda x: 1e200 * x, X, 5, every=9),
+            r"at step 2, inf at index \[0\]; it diverges",
+        ),
+        (OrbitError, lambda: orbit_diagram(logistic, X[:1], R, n=99), "value 5 .* at step 13"),
+        (
+            ValueError,
+            lambda: orbit_diagram(logistic, X[None], R, n=9),
+            r"x0 must have shape \(D,\)",
+        ),
+        (ValueError, lambda: orbit_diagram(logistic, X[:1], R, n=0), "n must be an integer ≥ 1"),
+        (
+            ValueError,
+            lambda: orbit_diagram(logistic, X[:1], R[:2], n=9, observe=lambda x: x),
+            r"observe must turn states \(2, 1\) into shape \(2,\), got \(2, 1\)",
+        ),
+        (TypeError, lambda: orbit_diagram(logistic, X[:1], R.int(), n=9), "values must be a float"),
+    ],
+)
+def test_what_is_not_an_orbit_is_refused_in_words(error, call, words):
+    with pytest.raises(error, match=words):
+        call()
