@@ -18,7 +18,8 @@ from torch import Tensor
 from dynbook.domains import finite, gauss
 
 REACH = 9.0  # of the panels: |z| > 9 has probability 2·10⁻¹⁹
-POINTS = 16  # to a panel
+POINTS = 20  # to a panel of the line, where the error is estimated
+PAIR_POINTS = 10  # to a panel of the plane
 LEAST = 1e-100  # a variance that stands for 0, its inverse for infinity
 
 
@@ -109,7 +110,7 @@ def pair_means(
     return distance, correlated
 
 
-def limits(q: Tensor) -> Tensor:
+def limits(q: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """q, with 0 and ∞ replaced by what stands for these limits and can be computed with."""
     return q.clamp(LEAST, 1 / LEAST)
 
@@ -123,7 +124,7 @@ def _pair_means(
     k = root.new_tensor(kinks)
     meet = torch.cat([k.abs(), (k[:, None] - k).abs().flatten() / 2]).unique()
     far = beta.clamp(min=1e-14 * root)[:, None]
-    _, d, outer = _panels((meet / far).clamp(max=2 * REACH), beta, low=0.0)
+    _, d, outer = _panels((meet / far).clamp(max=2 * REACH), beta, PAIR_POINTS, low=0.0)
     distance, correlated = torch.zeros_like(root), torch.zeros_like(root)
     for shift, w in zip(d.unbind(1), (2 * outer).unbind(1), strict=True):
         if not w.any():
@@ -131,7 +132,7 @@ def _pair_means(
         shift = shift * beta[:, None]  # (B, n)
         centres = torch.cat([k - shift[..., None], k + shift[..., None]], -1)
         centres = (centres / alpha[:, None, None]).clamp(-2 * REACH, 2 * REACH)
-        _, s, inner = _panels(centres, alpha)
+        _, s, inner = _panels(centres, alpha, PAIR_POINTS)
         s, shift = alpha[:, None, None, None] * s, shift[..., None, None]
         weight = inner * w[..., None, None]
         if slope:
@@ -162,7 +163,9 @@ def _line(q: Tensor, kinks: Sequence[float]) -> tuple[Tensor, Tensor, Tensor, Te
     return root, *_panels(root.new_tensor(kinks) / root[..., None], root)
 
 
-def _panels(centres: Tensor, scale: Tensor, low: float = -REACH) -> tuple[Tensor, Tensor, Tensor]:
+def _panels(
+    centres: Tensor, scale: Tensor, points: int = POINTS, low: float = -REACH
+) -> tuple[Tensor, Tensor, Tensor]:
     """Panels of (low, 9) that shrink by halves towards 0, and more towards centres (..., K).
 
     The smallest are those on which a function of scale·z, smooth on the scale 1, is smooth.
@@ -176,7 +179,7 @@ def _panels(centres: Tensor, scale: Tensor, low: float = -REACH) -> tuple[Tensor
     edges = (centres[..., None] + halves).flatten(-2)
     middle = torch.arange(-6, 7).to(halves).mul(REACH / 6).expand(*edges.shape[:-1], -1)
     edges = torch.cat([edges, middle], -1).clamp(low, REACH).sort().values
-    t, w = (x.to(scale.device) for x in gauss(POINTS))
+    t, w = (x.to(scale.device) for x in gauss(points))
     width = edges.diff()[..., None]
     z = edges[..., :-1, None] + width * t
     return edges, z, width * w * (-z.square() / 2).exp() / sqrt(2 * pi)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isfinite, log2
+from math import inf, isfinite
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from dynbook.domains import kind
 from dynbook.gaussian import LEAST, activation_means, gaussian_mean, limits, pair_means
 
 Activation = Callable[[Tensor], Tensor]
+Search = Callable[[Tensor, Tensor], Tensor]  # of q, for the members at these indices
 
 TINY, HUGE = 1e-14, 1e12  # a variance below one tends to 0, above the other to infinity
 RANGES = {
@@ -96,8 +97,9 @@ def fixed_point(
 ) -> Float[Tensor, "*b"]:
     """The variance q* that the length map tends to from `start`.
 
-    It is bracketed from `start` on in factors of two and then found by regula falsi: no less exact
-    at criticality, where iterating the map slows down without bound, than elsewhere.
+    It is bracketed from `start` on by factors of two and then found by Ridders' method: as exactly
+    at criticality, where iterating the map slows down without bound, as elsewhere. It attracts: the
+    length map never falls faster than q^{−1/2}, so that it cannot oscillate.
 
     Parameters
     ----------
@@ -115,37 +117,26 @@ def fixed_point(
     Raises
     ------
     TypeError, ValueError
-        As :func:`length_map`; or start is not in (0, 1e12), or q* repels, since q oscillates.
+        As :func:`length_map`; or start is not in (1e-14, 1e12).
     """
     sigma_w, sigma_b = _parameters(phi, kinks, sigma_w=sigma_w, sigma_b=sigma_b)
     if not TINY < start < HUGE:
         raise ValueError(f"start must lie between {TINY:g} and {HUGE:g}, got {start}")
+    shape, (sigma_w, sigma_b) = sigma_w.shape, (sigma_w.flatten(), sigma_b.flatten())
 
-    def growth(q: Tensor) -> Tensor:
+    def growth(q: Tensor, at: Tensor) -> Tensor:
         ahead = gaussian_mean(lambda x: phi(x).square(), q, kinks)
-        return ((sigma_w**2 * ahead + sigma_b**2) / q).log().clamp(min=-1e3)
+        return ((sigma_w[at] ** 2 * ahead + sigma_b[at] ** 2) / q).log().clamp(min=-1e3)
 
-    near = far = torch.full_like(sigma_w, start)
-    first, noise = growth(near), 1e-14
-    factor = torch.where(first > 0, 2.0, 0.5)
-    for _ in range(ceil(log2(HUGE / TINY))):
-        going = (growth(far) * first > 0) & (far > TINY) & (far < HUGE)
-        if not going.any():
-            break
-        near, far = torch.where(going, far, near), torch.where(going, far * factor, far)
-    end = growth(far)
+    near = torch.full_like(sigma_w, start)
+    first, noise = growth(near, torch.arange(len(near), device=near.device)), 1e-14
+    near, far, end = _march(growth, near, torch.where(first > 0, 2.0, 0.5))
     far = torch.where((far <= TINY) & (end < 0), (sigma_b**2).clamp(min=LEAST), far)
     q = _root(growth, torch.minimum(near, far), torch.maximum(near, far))
     q = torch.where((far >= HUGE) & (end > -noise), inf, q)
     q = torch.where((far <= TINY) & (end < noise) & (sigma_b == 0), 0.0, q)
     q = torch.where(first.abs() < noise, start, q)
-    slope = sigma_w**2 * activation_means(phi, q, kinks)[2]
-    if (slope < -1).any():
-        raise ValueError(
-            f"the length map oscillates about its fixed point {q[slope < -1][0]:g} (slope "
-            f"{slope.min():.3g}), so that no length is stable: lower sigma_w"
-        )
-    return q
+    return q.reshape(shape)
 
 
 def chi(
@@ -240,10 +231,10 @@ def critical_line(
 ) -> Float[Tensor, "*b"]:
     """The edge of chaos: the σ_w at which χ₁ = 1, for given σ_b.
 
-    Each variance q is critical at σ_w² = 1/⟨φ'²⟩, and is a fixed point for σ_b² = q − ⟨φ²⟩/⟨φ'²⟩;
-    the smallest q that gives σ_b is found by regula falsi. ReLU reaches no σ_b > 0 at finite q: the
-    answer √2 is then the limit, in which lengths grow in proportion to depth. Where no σ_w makes φ
-    chaotic, as for a constant, it is infinite.
+    Each variance q is critical at σ_w² = 1/⟨φ'²⟩, and a fixed point for σ_b² = q − ⟨φ²⟩/⟨φ'²⟩; what
+    is found is the smallest q that gives σ_b. ReLU reaches no σ_b > 0 at finite q: the answer √2 is
+    then the limit, in which lengths grow in proportion to depth. Where no σ_w makes φ chaotic, as
+    for a constant, it is infinite.
 
     Parameters
     ----------
@@ -253,24 +244,28 @@ def critical_line(
     Raises
     ------
     TypeError, ValueError
-        As :func:`chi`.
+        As :func:`chi`; or the length found repels: GELU's run away before χ₁ reaches 1.
     """
     (sigma_b,) = _parameters(phi, kinks, sigma_b=sigma_b)
+    shape, sigma_b = sigma_b.shape, sigma_b.flatten()
 
-    def missing(q: Tensor) -> Tensor:
+    def surplus(q: Tensor, at: Tensor) -> Tensor:
         square, slope = activation_means(phi, q, kinks)[:2]
-        return (q - square / slope - sigma_b**2).nan_to_num(-HUGE, neginf=-HUGE)
+        bias = (sigma_b[at] ** 2).where(sigma_b[at] > 0, -1e-13 * q)  # rounding is no bias
+        return (bias - q + square / slope).nan_to_num(HUGE, posinf=HUGE)
 
-    low = (sigma_b**2).clamp(min=TINY)
-    high = low
-    for _ in range(ceil(log2(HUGE / TINY))):
-        short = (missing(high) < 0) & (high < HUGE)
-        if not short.any():
-            break
-        low, high = torch.where(short, high, low), torch.where(short, 2 * high, high)
-    q = _root(lambda q: -missing(q), low, high)
-    q = torch.where(missing(high) < 0, inf, q)
-    return activation_means(phi, q, kinks)[1].rsqrt()
+    low = (sigma_b**2).clamp(min=2 * TINY)
+    low, high, end = _march(surplus, low, torch.full_like(low, 2.0))
+    q = torch.where(end > 0, inf, _root(surplus, low, high))
+    _, tangent, rate = activation_means(phi, q, kinks)
+    repels = (rate > (1 + 1e-6) * tangent) & q.isfinite()
+    if repels.any():
+        raise ValueError(
+            f"phi must have a stable length at which χ₁ = 1, but at sigma_b = "
+            f"{sigma_b[repels][0]:g} that length, q = {q[repels][0]:.3g}, repels: chaos begins "
+            "where fixed_point jumps"
+        )
+    return tangent.rsqrt().reshape(shape)
 
 
 def depth_scale(
@@ -375,23 +370,38 @@ def _arguments(
     return _parameters(phi, kinks, sigma_w=sigma_w, sigma_b=sigma_b, q=q, c=c)
 
 
-def _root(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where f, positive at low and negative at high, is zero: regula falsi (Illinois) in ln q."""
-    at, ends = [low.log(), high.log()], [f(low), f(high)]
-    x, last = at[0], torch.zeros_like(low)
-    for _ in range(100):
-        chord = (at[0] * ends[1] - at[1] * ends[0]) / (ends[1] - ends[0])
-        middle = (at[0] + at[1]) / 2
-        inside = (chord > torch.minimum(*at)) & (chord < torch.maximum(*at))
-        x, before = torch.where(inside, chord, middle), x
-        value = f(x.exp())
-        side = value.sign()
-        for end, here in ((0, side > 0), (1, side <= 0)):
-            other = torch.where(here & (side == last), ends[1 - end] / 2, ends[1 - end])
-            at[end], ends[end] = torch.where(here, x, at[end]), torch.where(here, value, ends[end])
-            ends[1 - end] = other
-        last = side
-        if ((x - before).abs() <= 4e-16 * (1 + x.abs())).all():
+def _march(f: Search, q: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From q by factors, up where f > 0 and down where f < 0, until it is not, or q leaves bounds.
+
+    Returns the last two q, and f at the last.
+    """
+    at = torch.arange(len(q), device=q.device)
+    near, far, value = q.clone(), q.clone(), f(q, at)
+    side = (factor - 1).sign()
+    while len(at := at[(side * value > 0)[at] & (far > TINY)[at] & (far < HUGE)[at]]):
+        near[at], far[at] = far[at], far[at] * factor[at]
+        value[at] = f(far[at], at)
+    return near, far, value
+
+
+def _root(f: Search, low: Tensor, high: Tensor) -> Tensor:
+    """Where f, positive at low and not at high, is zero, to rounding: Ridders' method in ln q."""
+    a, b, at = low.log(), high.log(), torch.arange(len(low), device=low.device)
+    fa, fb, x = f(low, at), f(high, at), a.clone()
+    for _ in range(60):
+        middle = (a[at] + b[at]) / 2
+        fm = f(middle.exp(), at)
+        bend = (fm.square() - fa[at] * fb[at]).sqrt()
+        guess = middle + (middle - a[at]) * torch.where(bend > 0, fm / bend, 0.0)
+        fg = f(guess.exp(), at)
+        moved = (guess - x[at]).abs()
+        x[at] = guess
+        for y, fy in ((middle, fm), (guess, fg)):
+            up, down = (fy > 0) & (y > a[at]), (fy <= 0) & (y < b[at])
+            a[at[up]], fa[at[up]] = y[up], fy[up]
+            b[at[down]], fb[at[down]] = y[down], fy[down]
+        at = at[(moved > 4e-16 * (1 + guess.abs())) & (fg != 0)]
+        if len(at) == 0:
             break
     return x.exp()
 
