@@ -158,9 +158,9 @@ def _log_singular_values(tangents: Tensor, scale: Tensor, k: int) -> Tensor:
         sigma = torch.linalg.svdvals(matrix)
         rounding = max(matrix.shape[1:]) * torch.finfo(sigma.dtype).eps
         sigma = torch.where(sigma > rounding * sigma[:, :1], sigma, 0)[:, :k]
-        return scale[:, None] + sigma.log()
+        return (scale[:, None] + sigma.log()).to(sigma.dtype)
     squared = torch.linalg.eigvalsh(matrix @ matrix.mT)[:, -1:]  # loses digits of the others only
-    return scale[:, None] + squared.clamp(min=0).log() / 2
+    return (scale[:, None] + squared.clamp(min=0).log() / 2).to(squared.dtype)
 
 
 def _axis(name: str, limits: tuple[float, float], n: int, **like) -> Tensor:
@@ -246,7 +246,7 @@ def _widths(maps: list[Map], probe: Tensor) -> list[int]:
 
 def _push(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
     """Forward, one tangent for each input, rescaled after every layer."""
-    tangents, scale = _basis(x), x.new_zeros(len(x))
+    tangents, scale = _basis(x), x.new_zeros(len(x), dtype=torch.float64)
     for i, layer in enumerate(maps):
         tangents = vmap(lambda t, layer=layer, x=x: jvp(layer, (x,), (t,))[1])(tangents)
         x = _state(layer, x, i)
@@ -260,7 +260,7 @@ def _pull(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
     for i, layer in enumerate(maps):
         before.append(x)
         x = _state(layer, x, i)
-    cotangents, scale = _basis(x), x.new_zeros(len(x))
+    cotangents, scale = _basis(x), x.new_zeros(len(x), dtype=torch.float64)
     for i, layer in reversed(list(enumerate(maps))):
         pull = vjp(layer, before[i])[1]
         cotangents = vmap(lambda v, pull=pull: pull(v)[0])(cotangents)
@@ -293,14 +293,14 @@ def _rescaled(tangents: Tensor, scale: Tensor, layer: int | None = None) -> tupl
             f"the Jacobian of layer {layer} overflows {tangents.dtype}: scale its weights down"
         )
     size = torch.where(size == 0, 1, size)
-    return tangents / size[:, None], scale + size.log()
+    return tangents / size[:, None], scale + size.double().log()
 
 
 # --- linear layers with elementwise activations -------------------------------------------------
 
 _ELEMENTWISE = (
     *(nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
-    *(nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Hardtanh, nn.ReLU6, nn.LogSigmoid, nn.Mish),
+    *(nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Hardtanh, nn.ReLU6, nn.LogSigmoid),
 )
 _NEUTRAL = (nn.Identity, nn.Dropout)
 
@@ -351,7 +351,7 @@ def _leaves(layer: Map) -> list[Map]:
 def _push_dense(dense: list[_Dense], x: Tensor) -> tuple[Tensor, Tensor]:
     """As :func:`_push`, but without an eye on every layer: NaN in the scale tells of overflow."""
     own = dense[0].weight.is_mkldnn
-    tangents, scale = _basis(x), x.new_zeros(len(x))
+    tangents, scale = _basis(x), x.new_zeros(len(x), dtype=torch.float64)
     count, members, _ = tangents.shape
     x = _as(own, x)
     for start in range(0, len(dense), 8):
