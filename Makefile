@@ -6,13 +6,14 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve clean lock env
+.PHONY: help book test notebooks serve clean lock bench env
 
 help:
 	@echo "make book       execute what is outdated and build the site"
 	@echo "make test       ruff, unit tests, the book, its notebooks, the site in a browser"
 	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
 	@echo "make serve      build, then show the site at http://localhost:8000"
+	@echo "make bench      each kernel beside the plain version and JAX, into benchmarks/README.md"
 	@echo "make lock       requirements.in -> requirements.txt"
 	@echo "make clean      remove _build and .venv"
 
@@ -31,6 +32,10 @@ notebooks: book
 
 serve: book
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+bench: env
+	@$(BIN)/uv pip install -q --target .venv-bench -r benchmarks/requirements.txt
+	@$(BIN)/python benchmarks/run.py
 
 lock: env
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q requirements.in \
