@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -38,17 +39,34 @@ class TanhNetworks:
 
     def __call__(self, x: Float[Tensor, "*M P n"]) -> Float[Tensor, "M P K"]:
         """Outputs of every network at the same points x (P, n), or at its own (M, P, n)."""
-        return _forward(self, x)[-1]
+        return _forward(self, _points(self, x))[-1]
 
     def hidden(self, x: Float[Tensor, "*M P n"]) -> Float[Tensor, "M P N"]:
-        """States of the last hidden layer."""
-        return _forward(self, x)[-2]
+        """States of the last hidden layer, at points as above."""
+        return _forward(self, _points(self, x))[-2]
+
+    def __getitem__(self, chosen: slice) -> TanhNetworks:
+        """Some of the networks, as ``networks[:10]``; one of them is ``networks[i : i + 1]``."""
+        if not isinstance(chosen, slice) or not range(len(self))[chosen]:
+            raise IndexError(
+                f"networks take a slice that holds some of 0 … {len(self) - 1}, got {chosen!r}; "
+                "member(i) is one of them as a module"
+            )
+        weights, biases = (tuple(p[chosen] for p in ps) for ps in (self.weights, self.biases))
+        return replace(self, weights=weights, biases=biases)
 
     def member(self, i: int) -> nn.Sequential:
         """Network i as Linear, Tanh, …, Linear, Tanh or Softmax; a copy.
 
         ``member(i)[:-2]`` ends with the last hidden layer.
+
+        Raises
+        ------
+        IndexError
+            If there is no network i.
         """
+        if not 0 <= i < len(self):
+            raise IndexError(f"i must be one of the networks 0 … {len(self) - 1}, got {i}")
         modules = []
         for weight, bias in zip(self.weights, self.biases, strict=True):
             rows, columns = weight.shape[1:]
@@ -115,7 +133,7 @@ def tanh_networks(
     ------
     ValueError, TypeError
         If a size or count is no whole number ≥ 1, there is no hidden layer, σ is out of range,
-        output is unknown, dtype is not of floating point, or the generator is not on the CPU.
+        output is unknown, dtype is not of floating point, or the generator is none on the CPU.
     """
     if len(sizes) < 3:
         raise ValueError(f"sizes must be (inputs, hidden …, outputs), three or more, got {sizes!r}")
@@ -128,16 +146,14 @@ def tanh_networks(
         raise ValueError(f'output must be "tanh" or "softmax", got {output!r}')
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be of floating point, got {dtype}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, got one on {generator.device}")
+    _check_generator(generator)
 
     def draw(std, *shape):
-        return (std * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(
-            device, dtype
-        )
+        normal = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return (std * normal).to(device, dtype)
 
     weights, biases = [], []
-    for i, (columns, rows) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (columns, rows) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         weights.append(draw(weight_std / math.sqrt(columns), members, rows, columns))
         biases.append(draw(0.0 if last else bias_std, members, rows))
@@ -192,27 +208,26 @@ def train(
     ValueError, TypeError
         If x or y does not fit the networks or is not finite, or a number is out of its range.
     DivergenceError
-        If a loss stops being finite; the message names the step.
+        If a loss is not finite; the message names the step.
     """
-    w = networks.weights[0]
-    for name, value, width in (("x", x, w.shape[2]), ("y", y, networks.weights[-1].shape[1])):
-        if not isinstance(value, Tensor) or value.dtype != w.dtype or value.device != w.device:
-            where = f" on {value.device}" if isinstance(value, Tensor) else ""
-            raise TypeError(
-                f"{name} must have dtype and device of the networks ({w.dtype} on {w.device}), got "
-                f"{kind(value)}{where}"
-            )
+    for name, value, layer, axis in (("x", x, 0, 2), ("y", y, -1, 1)):
+        width = networks.weights[layer].shape[axis]
+        _check_like(networks, name, value)
         if value.ndim != 2 or value.shape[1] != width or not len(value):
             raise ValueError(f"{name} must have shape (P, {width}), got {tuple(value.shape)}")
         finite(name, value)
     if len(x) != len(y):
         raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
+    if networks.output == "softmax" and ((y < 0).any() or (y.sum(1) - 1).abs().max() > 1e-4):
+        raise ValueError(
+            "y must hold probabilities, rows ≥ 0 that add up to 1, for networks that end with "
+            "softmax; for classes torch.nn.functional.one_hot makes them"
+        )
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")
     whole("epochs", epochs, least=0)
-    batch = min(whole("batch", batch), len(x))
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, got one on {generator.device}")
+    batch = whole("batch", batch)
+    _check_generator(generator)
     return _train(networks, x, y, lr, epochs, batch, train_hidden, generator)
 
 
@@ -220,35 +235,35 @@ def _train(networks, x, y, lr, epochs, batch, train_hidden, generator):
     fixed = 0 if train_hidden else len(networks.weights) - 1
     if fixed:
         x = networks.hidden(x)
-    loss = _losses(networks, _forward(_beyond(networks, fixed), x)[-1], y).mean(-1)
-    yield Epoch(0, networks, loss)
+    losses = [_losses(networks, _forward(_beyond(networks, fixed), x)[-1], y)]
     step = 0
-    for number in range(1, epochs + 1):
-        networks = replace(
-            networks,
-            weights=tuple(w.clone() for w in networks.weights),
-            biases=tuple(b.clone() for b in networks.biases),
-        )
-        moving = _beyond(networks, fixed)
-        order = torch.randperm(len(y), generator=generator).to(y.device)
-        total = 0.0
-        for chosen in order.split(batch):
-            states = _forward(moving, x[..., chosen, :])
-            total = total + _losses(networks, states[-1], y[chosen]).sum(-1)
-            _descend(moving, states, y[chosen], lr)
-            step += 1
-        if not total.isfinite().all():
-            raise DivergenceError(
-                f"training diverged by step {step} (pass {number}) with lr {lr:.4g}; take a smaller"
+    for number in range(epochs + 1):
+        if number:
+            networks = replace(
+                networks,
+                weights=tuple(w.clone() for w in networks.weights),
+                biases=tuple(b.clone() for b in networks.biases),
             )
-        yield Epoch(number, networks, total / len(y))
+            moving, losses = _beyond(networks, fixed), []
+            order = torch.randperm(len(y), generator=generator).to(y.device)
+            for chosen in order.split(batch):
+                states = _forward(moving, x[..., chosen, :])
+                losses.append(_losses(networks, states[-1], y[chosen]))
+                _descend(moving, states, y[chosen], lr)
+        whole_steps = [loss.isfinite().all().item() for loss in losses]
+        if not all(whole_steps):
+            raise DivergenceError(
+                "training diverged: the loss is not finite after "
+                f"{step + whole_steps.index(False)} steps (pass {number}) with lr {lr:.4g}; take a "
+                "smaller lr"
+            )
+        step += len(losses) if number else 0
+        yield Epoch(number, networks, torch.cat(losses, 1).mean(1))
 
 
 def _beyond(networks, layers):
     """The networks without their first layers; parameters are shared."""
-    return replace(
-        networks, weights=networks.weights[layers:], biases=networks.biases[layers:]
-    )
+    return replace(networks, weights=networks.weights[layers:], biases=networks.biases[layers:])
 
 
 def _forward(networks, x):
@@ -283,3 +298,31 @@ def _descend(networks, states, y, lr):
         bias.sub_(delta.sum(1), alpha=lr)
         if layer:
             delta = back.mul_(1 - state * state)
+
+
+def _points(networks, x):
+    _check_like(networks, "x", x)
+    members, width = len(networks), networks.weights[0].shape[2]
+    if x.ndim not in (2, 3) or x.shape[-1] != width or (x.ndim == 3 and len(x) != members):
+        raise ValueError(
+            f"x must have shape (P, {width}) or ({members}, P, {width}), got {tuple(x.shape)}"
+        )
+    return x
+
+
+def _check_like(networks, name, value):
+    w = networks.weights[0]
+    if not isinstance(value, Tensor) or value.dtype != w.dtype or value.device != w.device:
+        where = f" on {value.device}" if isinstance(value, Tensor) else ""
+        raise TypeError(
+            f"{name} must have dtype and device of the networks ({w.dtype} on {w.device}), got "
+            f"{kind(value)}{where}; move it with {name}.to(networks.weights[0])"
+        )
+
+
+def _check_generator(generator):
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise TypeError(
+            "generator must be a torch.Generator on the CPU, as "
+            f"torch.Generator().manual_seed(0) makes; got {generator!r:.60}"
+        )
