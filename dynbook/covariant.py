@@ -254,6 +254,11 @@ def covariance_residual(
     if callable(steps):
         pushed = _pushed(repeat(steps, q), x, V)  # all times at once, as one more ensemble
     else:
+        last = q * (covariant.start + len(x))
+        if not isinstance(steps, Sequence) or len(steps) < last:
+            raise TypeError(
+                f"steps must be a map or a sequence of {last} maps at least, got {kind(steps)}"
+            )
         at = [q * (covariant.start + t) for t in range(len(x))]
         pushed = torch.stack([_pushed(steps[i : i + q], x[t], V[t]) for t, i in enumerate(at)])
     if not all_finite(pushed):

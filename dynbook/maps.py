@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -46,13 +47,13 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
             f"network must be a torch.nn.Sequential or a list of maps, got {type(network).__name__}"
             ": give its layers in their order, layers([net.first, net.second])"
         )
+    if not isinstance(network, Iterable):
+        raise TypeError(f"network must be a torch.nn.Sequential or a list, got {kind(network)}")
     parts = list(network)
     if not parts:
         raise ValueError("network must have at least one layer, got none")
     for number, part in enumerate(parts):
-        if not callable(part):
-            raise TypeError(f"layer {number} must be a map that can be called, got {kind(part)}")
-        _at_rest(part)
+        _at_rest(can_be_called(f"layer {number}", part))
     if not isinstance(network, nn.Module):
         return parts
     groups: list[list[nn.Module]] = [[]]
@@ -98,7 +99,7 @@ def euler(field: Map, dt: float | Tensor) -> Map:
     ValueError
         If dt is zero or not finite.
     """
-    dt = _time_step(dt)
+    dt, field = _time_step(dt), can_be_called("field", field)
     return lambda x: x + dt * field(x)
 
 
@@ -107,7 +108,7 @@ def rk4(field: Map, dt: float | Tensor) -> Map:
 
     Parameters and errors are those of :func:`euler`.
     """
-    dt = _time_step(dt)
+    dt, field = _time_step(dt), can_be_called("field", field)
 
     def step(x: Tensor) -> Tensor:
         k1 = field(x)
@@ -137,7 +138,7 @@ def leapfrog(force: Map, dt: float | Tensor) -> Map:
     ValueError
         If dt is zero or not finite and, at a step, if the last dimension is odd.
     """
-    dt = _time_step(dt)
+    dt, force = _time_step(dt), can_be_called("force", force)
 
     def step(x: Tensor) -> Tensor:
         if x.shape[-1] % 2:
@@ -154,6 +155,8 @@ def leapfrog(force: Map, dt: float | Tensor) -> Map:
 
 
 def _time_step(dt: float | Tensor) -> float | Tensor:
+    if not isinstance(dt, (Real, Tensor)):
+        raise TypeError(f"dt must be a number or a tensor, got {kind(dt)}")
     value = torch.as_tensor(dt)
     if value.is_complex() or not (value.isfinite() & (value != 0)).all():
         raise ValueError(f"dt must be finite and not zero, got {dt!r:.60}")
@@ -190,7 +193,7 @@ def iterate(
         If the orbit leaves the finite numbers.
     """
     n, every = whole("n", n, least=0), whole("every", every)
-    x = states("x0", x0).clone()
+    x, step = states("x0", x0).clone(), can_be_called("step", step)
     orbit = x.new_empty(1 + n // every, *x.shape)
     orbit[0] = x
     for count in range(1, n + 1):
@@ -249,7 +252,8 @@ def orbit_diagram(
             "x0 must have shape (D,) and values (V,), got "
             f"{tuple(x0.shape)} and {tuple(values.shape)}"
         )
-    step = make_step(values[:, None])
+    step = can_be_called("make_step", make_step)(values[:, None])
+    can_be_called("what make_step returns", step)
     x = x0.expand(len(values), -1).clone()
     record = x.new_empty(len(values), n)
     for count in range(1, transient + n + 1):
@@ -271,6 +275,13 @@ def orbit_diagram(
     return record
 
 
+def can_be_called(name: str, f: object) -> Callable:
+    """f itself, if it is a function."""
+    if not callable(f):
+        raise TypeError(f"{name} must be a function that can be called, got {kind(f)}")
+    return f
+
+
 def states(name: str, x: object) -> Tensor:
     """x itself, if it can be states (..., D): finite, float32 or float64."""
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
@@ -279,10 +290,12 @@ def states(name: str, x: object) -> Tensor:
             "choose where there is no reason against it"
         )
     if x.ndim == 0 or x.numel() == 0:
-        raise ValueError(f"{name} must have shape (..., D), D ≥ 1, got {tuple(x.shape)}")
+        raise ValueError(
+            f"{name} must have at least one entry and one dimension, got {tuple(x.shape)}"
+        )
     if not x.isfinite().all():
         raise ValueError(f"{name} must be finite, got {first_bad(x)}")
-    return x.detach()
+    return x.detach().clone() if x.is_inference() else x.detach()
 
 
 def like_before(after: object, before: Tensor, count: int) -> Tensor:

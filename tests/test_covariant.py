@@ -248,6 +248,11 @@ HISTORY = tangent_product(henon, POINT, n=12)
             lambda: covariant_segments([henon] * 9, POINT, n=9, discard=1, transient=1),
             "= 10 maps at least",
         ),
+        (
+            TypeError,
+            lambda: covariance_residual([henon] * 9, covariant_vectors(HISTORY, discard=2)),
+            "sequence of 10 maps at least",
+        ),
         (TypeError, lambda: covariance_residual(henon, HISTORY), "must be CovariantVectors, got"),
     ],
 )

@@ -195,6 +195,21 @@ def test_two_halves_are_one_run_to_the_bit(qr_every):
         assert torch.equal(a, torch.cat([b, c if name == "R" else c[1:]]))
 
 
+def test_a_resumed_run_of_random_steps_sees_the_same_draws():
+    def run(*lengths):
+        generator, x, Q = torch.Generator().manual_seed(1), attractor(3, 2), None
+
+        def step(x):
+            return henon(x) * (1 - 0.1 * torch.rand((), generator=generator, dtype=F64))
+
+        for n in lengths:
+            h = tangent_product(step, x, n=n, frame=Q)
+            x, Q = h.x[-1], h.Q[-1]
+        return x, Q
+
+    assert all(map(torch.equal, run(30), run(10, 20)))
+
+
 def test_orthonormalising_less_often_leaves_the_spectrum():
     x0 = attractor(4, 2)
     often = lyapunov_spectrum(henon, x0, n=60, transient=7)
@@ -338,7 +353,7 @@ A = normal(6, 3, 3)
         (TypeError, lambda: spectrum(x0=X.int()), "x0 must be a float32 or float64.*int32"),
         (ValueError, lambda: spectrum(x0=X / 0), "x0 must be finite"),
         (TypeError, lambda: spectrum(3), "steps must be a map or an iterable of maps, got 3"),
-        (TypeError, lambda: spectrum([torch.tanh, 2]), "step 2 must be a map.*got 2"),
+        (TypeError, lambda: spectrum([torch.tanh, 2]), "step 2 must be a function.*got 2"),
         (ValueError, lambda: spectrum([torch.tanh] * 3), r"transient \+ n = 4 maps, got 3"),
         (ValueError, lambda: spectrum([], n=None), "more steps than the transient.*got 0 steps"),
         (ValueError, lambda: spectrum([torch.tanh] * 3, n=None, transient=3), r"transient \(3\)"),
@@ -364,6 +379,9 @@ A = normal(6, 3, 3)
         (ValueError, lambda: spectrum(frame=A[0]), "frame must have orthonormal.*orthonormalize"),
         (ValueError, lambda: spectrum(frame=torch.eye(3).double()[:2]), r"shape \(3, 3\), got \(2"),
         (TypeError, lambda: spectrum(frame=torch.eye(3)), r"frame must be torch.float64.*frame.to"),
+        (TypeError, lambda: spectrum(generator=3), "generator must be a torch.Generator.*got 3"),
+        (ValueError, lambda: push_forward(torch.tanh, X, A[0, :2]), r"\(3, 'k'\), got \(2, 3\)"),
+        (TypeError, lambda: matrix_product_spectrum(3), "tensor or an iterable of them, got 3"),
         (ValueError, lambda: matrix_product_spectrum([]), "at least one factor"),
         (ValueError, lambda: matrix_product_spectrum(A[:, :2]), r"must be square.*\(2, 3\)"),
         (ValueError, lambda: matrix_product_spectrum([A[0], A[1, :2, :2]]), r"alike.*\(2, 2\)"),
