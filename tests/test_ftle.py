@@ -257,7 +257,7 @@ def test_inputs_must_fit_the_network():
         TypeError, match=r"x must be a float32 or float64 tensor, got a torch.int64"
     ):
         ftle(net, torch.ones(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., D\)"):
+    with pytest.raises(ValueError, match="x must have"):
         ftle(net, torch.tensor(1.0).double())
     with pytest.raises(ValueError, match="x must be finite, got nan at index"):
         ftle(net, x * math.nan)
