@@ -78,7 +78,8 @@ def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:
     sign = torch.ones_like(pivots).copysign(pivots)
     Q *= sign[..., None, :]
     R *= sign[..., :, None]
-    pivots.masked_fill_(pivots <= _rounding(Y) * R.abs().amax(-2), 0)
+    if pivots.min() <= _rounding(Y) * torch.linalg.vector_norm(R):  # else no column can be flat
+        pivots.masked_fill_(pivots <= _rounding(Y) * R.abs().amax(-2), 0)
     return Q, R
 
 
