@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -17,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
+
+from dynbook.publish.execute import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "book" / "notebooks"
@@ -28,6 +31,7 @@ project = "sample"
 extensions = ["myst_nb", "sphinx_external_toc", "sphinx_proof", "sphinx_exercise", "sphinx_design",
               "sphinxcontrib.bibtex", "plain_notebooks"]
 external_toc_path = "_toc.yml"
+exclude_patterns = ["_build"]
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
@@ -467,6 +471,23 @@ def test_with_a_repository_alone_links_go_to_its_sources(tmp_path):
     assert "![alt](https://github.com/a/b/raw/v1/book/dot.svg)" in text
 
 
+def test_notebooks_are_written_again_when_something_changed_and_only_then(tmp_path):
+    make_book(tmp_path, "\n# T\n\nTo {ref}`terms`.\n")
+    files = committed_form(tmp_path), download_form(tmp_path)
+
+    def written() -> bool:
+        before = [f.stat().st_mtime_ns if f.exists() else 0 for f in files]
+        assert build(tmp_path) == ""
+        return all(f.stat().st_mtime_ns > t for f, t in zip(files, before, strict=True))
+
+    assert written() and not written()
+    terms = tmp_path / "book" / "terms.md"
+    terms.write_text(terms.read_text().replace("# Terms", "# Words"))
+    assert written() and "To Words." in markdown(files[0])
+    files[1].unlink()
+    assert written() and not written()
+
+
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
@@ -675,13 +696,13 @@ sys.meta_path.insert(0, NoBook())
 """
 
 
-@pytest.fixture
-def bare_kernel(tmp_path):
+@pytest.fixture(scope="module")
+def bare_kernel(tmp_path_factory):
     """Environment of a kernel in which nothing that builds the book can be imported."""
-    (tmp_path / "sitecustomize.py").write_text(BARE)
-    env = {k: v for k, v in os.environ.items() if k != "DYNBOOK_BUILD"} | {
-        "PYTHONPATH": str(tmp_path)
-    }
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "sitecustomize.py").write_text(BARE)
+    env = {k: v for k, v in os.environ.items() if k != "DYNBOOK_BUILD"}
+    env |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}  # a core each, they run together
     tried = subprocess.run(
         [sys.executable, "-c", "import sphinx"], env=env, capture_output=True, text=True
     )
@@ -689,19 +710,30 @@ def bare_kernel(tmp_path):
     return env
 
 
+@pytest.fixture(scope="module")
+def runs(bare_kernel, tmp_path_factory):
+    """Every committed notebook, run on its own in a folder of its own; as many at once as cores."""
+
+    def run(path: Path):
+        notebook = nbformat.read(path, as_version=4)
+        place = {"metadata": {"path": str(tmp_path_factory.mktemp(path.stem))}}
+        client = NotebookClient(notebook, kernel_name="python3", timeout=300, resources=place)
+        client.execute(env=bare_kernel)  # an error in a cell is raised with its traceback
+        return notebook
+
+    with ThreadPoolExecutor(int(machine()["cores"])) as pool:
+        yield {path: pool.submit(run, path) for path in sorted(NOTEBOOKS, key=size, reverse=True)}
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_committed_notebook_runs_in_a_bare_kernel(path, bare_kernel, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=300,
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    client.execute(env=bare_kernel)  # an error in a cell is raised with its traceback
+def test_a_committed_notebook_runs_in_a_bare_kernel(path, runs):
     said = [
         out.text
-        for cell in notebook.cells
+        for cell in runs[path].result().cells
         for out in cell.get("outputs", ())
         if out.output_type == "stream" and out.name == "stderr"
     ]

@@ -140,19 +140,38 @@ def write_notebooks(app, exception) -> None:
         return
     site = Path(app.outdir)
     pages = sorted(d for d in app.env.found_docs if "kernelspec" in app.env.metadata.get(d, {}))
-    for folder, address in (
-        (site.parent / "notebooks", written_address(app)),
-        (site / "book" / "notebooks", found_address(app)),
-    ):
-        wanted = {folder / f"{page.removeprefix('book/')}.ipynb": page for page in pages}
-        for stale in set(folder.rglob("*.ipynb")) - set(wanted):
-            stale.unlink()
-        for path, page in wanted.items():
-            tree = app.env.get_and_resolve_doctree(page, app.builder)
-            written = notebook(PlainPage(app, page, address), tree)
-            nbformat.validate(written)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(nbformat.writes(written).rstrip() + "\n", "utf-8", newline="\n")
+    committed, offered = site.parent / "notebooks", site / "book" / "notebooks"
+    wanted = {
+        folder / f"{page.removeprefix('book/')}.ipynb": (page, address)
+        for folder, address in ((committed, written_address(app)), (offered, found_address(app)))
+        for page in pages
+    }
+    stamp, now = committed / ".made-from", fingerprint(app)
+    if all(f.exists() for f in [stamp, *wanted]) and stamp.read_text() == now:
+        return
+    for stale in {*committed.rglob("*.ipynb"), *offered.rglob("*.ipynb")} - set(wanted):
+        stale.unlink()
+    for path, (page, address) in wanted.items():
+        tree = app.env.get_and_resolve_doctree(page, app.builder)
+        written = notebook(PlainPage(app, page, address), tree)
+        nbformat.validate(written)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(nbformat.writes(written).rstrip() + "\n", "utf-8", newline="\n")
+    committed.mkdir(exist_ok=True)
+    stamp.write_text(now)
+
+
+def fingerprint(app) -> str:
+    """What the notebooks are made from: pages as Sphinx read them, numbers, addresses, this code.
+
+    Walking the trees costs seconds a chapter; with nothing changed, `make book` is to take few.
+    """
+    env, code = app.env, sorted(Path(__file__).parent.glob("plain_*.py"))
+    trees = [Path(app.doctreedir, f"{page}.doctree") for page in sorted(env.found_docs)]
+    read = [(str(f), f.stat().st_mtime_ns) for f in [*trees, *code]]
+    numbers = env.toc_secnumbers, env.toc_fignumbers
+    text = repr((read, numbers, written_address(app), found_address(app)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def setup(app):
