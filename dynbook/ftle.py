@@ -120,7 +120,7 @@ def ftle_field(
     n : int
         Points on a side, at least 2.
     chunk : int
-        Points pushed at a time. Default: what fits into a cache, but no more than 4096.
+        Points pushed at a time. Default: what fits into a cache, or about 100 MB.
     dtype, device
         Default: the parameters'; without any, torch's default and the CPU.
 
@@ -206,7 +206,8 @@ class _Tangents:
         if self.dense and not forward and count > widths[-1]:
             self.dense = None
         numbers = (count + 1) * max(widths)
-        self.chunk = min(4096, max(64, (2**18 if self.dense else 2**22) // numbers))
+        cached = self.dense and probe.device.type == "cpu"
+        self.chunk = max(64, min(4096, 2**18 // numbers)) if cached else 1 + 2**22 // numbers
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows or columns of J at x (B, D), as (count, B, width), and a log-scale (B,)."""

@@ -160,6 +160,14 @@ def test_the_fast_path_gives_the_numbers_of_the_general_one(activation, dtype, t
     torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=tol)
 
 
+def test_activations_in_place_change_nothing():
+    plain, saving = (
+        network((2, 8, 8), lambda p=p: nn.LeakyReLU(0.1, inplace=p)) for p in (False, True)
+    )
+    for maps in (saving, functions(saving)):
+        torch.testing.assert_close(ftle(maps, inputs(5, 2)), ftle(plain, inputs(5, 2)))
+
+
 def test_the_direction_of_a_shear_is_found_by_hand():
     """J = diag(1, 3) turned by 30°: stretched most along its second axis."""
     angle = math.pi / 6
