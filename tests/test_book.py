@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_every_source_can_be_looked_up(book):
 
 
 def test_nothing_generated_is_committed_by_mistake():
-    listed = subprocess.run(
-        ["git", "ls-files", "_build", ".venv"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert listed.stdout == ""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("no clone: nothing is committed")
+    ask = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "_build", ".venv"]
+    assert subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -181,6 +182,14 @@ def test_a_fork_finds_its_own_address(origin, tmp_path):
     assert found.colab("book/notebooks/x.ipynb") == (
         "https://colab.research.google.com/github/Some-One/notes/blob/main/book/notebooks/x.ipynb"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give")
+def test_a_clone_of_another_owner_tells_its_address_too(tmp_path):
+    where = settle(tmp_path, origin="https://github.com/a/b")
+    for folder in (where, where / ".git"):
+        os.chown(folder, 12345, 12345)
+    assert address(where).url == "https://github.com/a/b"
 
 
 def test_a_written_address_comes_first(tmp_path):

@@ -52,7 +52,8 @@ def address(root: Path = ROOT) -> Address | None:
             "repository.url in _config.yml must be https://github.com/OWNER/NAME, "
             f"got {written!r}; leave it empty to take the clone's origin"
         )
-    ask = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    safe = f"safe.directory={root}"  # a clone of another owner (a container's mount) tells too
+    ask = ["git", "-c", safe, "-C", str(root), "remote", "get-url", "origin"]
     try:
         origin = subprocess.run(ask, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:  # no git here
