@@ -25,11 +25,11 @@ class CovariantVectors:
 
     Attributes
     ----------
-    x : Tensor (T, ..., D)
+    x : Tensor (T, …, D)
         States.
-    vectors : Tensor (T, ..., D, k)
+    vectors : Tensor (T, …, D, k)
         Unit vectors, one per column: J_t v_j(t) is a positive multiple of v_j(t + 1).
-    growth : Tensor (T − 1, ..., k)
+    growth : Tensor (T − 1, …, k)
         ln of that multiple per step of the map; its mean tends to the exponent λ_j.
     start : int
         Time of the first of them in the whole run.
@@ -239,7 +239,7 @@ def covariance_residual(
 
     Returns
     -------
-    Tensor (T, ..., k)
+    Tensor (T, …, k)
 
     Raises
     ------

@@ -34,11 +34,11 @@ class TangentHistory:
 
     Attributes
     ----------
-    x : Tensor (T + 1, ..., D)
+    x : Tensor (T + 1, …, D)
         States.
-    Q : Tensor (T + 1, ..., D, k)
+    Q : Tensor (T + 1, …, D, k)
         Frames of orthonormal columns: the backward Lyapunov vectors once the start is forgotten.
-    R : Tensor (T, ..., k, k)
+    R : Tensor (T, …, k, k)
         Upper triangular, diagonal ≥ 0: R[t] belongs to the way from t to t + 1.
     qr_every : int
         Steps of the map from t to t + 1.
@@ -59,7 +59,7 @@ class Spectrum:
     exponents : Tensor (..., k)
         Means of growth over its first axis, natural logarithms per unit of time; −inf where the
         tangent map is singular.
-    growth : Tensor (T, ..., k)
+    growth : Tensor (T, …, k)
         ln R_jj divided by the time between two orthonormalisations: one row for each, T of them
         after n = T · qr_every steps.
     dt : float
@@ -275,7 +275,7 @@ def matrix_product_spectrum(
 
     Parameters
     ----------
-    matrices : Tensor (L, ..., N, N), or iterable of Tensors (..., N, N)
+    matrices : Tensor (L, …, N, N), or iterable of Tensors (..., N, N)
         The factors, first A_1. Leading dimensions are independent products. An iterable is taken
         one at a time, so that a generator can draw more factors than memory holds.
     k, qr_every, transient, generator, frame, method

@@ -182,7 +182,7 @@ def iterate(
 
     Returns
     -------
-    Tensor (1 + n // every, ..., D)
+    Tensor (1 + n // every, …, D)
         States 0, every, 2·every, … .
 
     Raises

@@ -125,6 +125,7 @@ def test_segments_are_the_whole_to_the_bit(segment):
     assert torch.equal(vectors, c.vectors) and torch.equal(growth, c.growth)
     assert pieces[0].start == 6 and pieces[-1].start + len(pieces[-1].growth) == 39
     for piece in pieces:
+        assert len(piece.growth) >= 1
         assert torch.equal(piece.x, c.x[piece.start - 6 :][: len(piece.x)])
 
 
