@@ -104,7 +104,7 @@ def _attributes(node: ET.Element, names: dict[str, str]) -> Iterator[tuple[str, 
         elif name == "transform":
             moved = re.fullmatch(r"translate\((-?[\d.]+) 0\)", value)
             if moved and node.tag == f"{{{_SVG}}}use":  # a letter in its line
-                yield "x", _short(moved[1])
+                yield "x", _short(moved[1], 0)
             else:
                 yield name, re.sub(r"translate\([^)]*\)", lambda m: _short(m[0]), value)
         else:
@@ -113,28 +113,30 @@ def _attributes(node: ET.Element, names: dict[str, str]) -> Iterator[tuple[str, 
             yield name, re.sub(r"([:;])\s+", r"\1", value)
 
 
-def _short(text: str) -> str:
-    """Every number to two decimals: a hundredth of a point, finer than any screen."""
-    return re.sub(r"-?\d+\.\d+", lambda m: _number(float(m[0])), text)
+def _short(text: str, digits: int = 1) -> str:
+    """Every number to `digits` decimals: a tenth of a point is finer than a screen shows."""
+    return re.sub(r"-?\d+\.\d+", lambda m: _number(float(m[0]), digits), text)
 
 
-def _number(x: float) -> str:
-    """`x` to two decimals without the zeros that SVG does not need: 0.50 is .5."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".")
+def _number(x: float, digits: int) -> str:
+    """`x` to `digits` decimals without the zeros that SVG does not need: 0.50 is .5."""
+    text = f"{x:.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if digits else text
     return "0" if text in ("-0", "0") else re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def _path(d: str) -> str:
     """A path in few characters: lines and curves by their steps, no needless spaces."""
+    digits = 2 if re.search("[CQ]", d) else 1  # a marker is small
     out, last, x, y = [], "", 0.0, 0.0
     for command, text in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
-        numbers = [round(float(n), 2) for n in text.split()]
+        numbers = [round(float(n), digits) for n in text.split()]
         if command in "LQC":
             shown = [n - (x, y)[i % 2] for i, n in enumerate(numbers)]
             name = "" if last == command else command.lower()
         else:
             shown, name = numbers, command
-        steps = " ".join(map(_number, shown))
+        steps = " ".join(_number(n, digits) for n in shown)
         out.append(f"{name or ' '}{steps}".replace(" -", "-"))
         if numbers:
             x, y = numbers[-2:]

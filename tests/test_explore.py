@@ -104,11 +104,11 @@ def test_what_makes_no_player_is_refused_in_words(call, message):
 
 
 def test_frames_too_heavy_for_a_page_are_refused():
-    noise = np.random.default_rng(0).standard_normal((12, 5000))
+    noise = np.random.default_rng(0).standard_normal((12, 8000))
 
     def draw(ax, k):
         ax.plot(noise[k])
-        ax.set(xlim=(0, 5000), ylim=(-5, 5))
+        ax.set(xlim=(0, 8000), ylim=(-5, 5))
 
     with pytest.raises(ValueError, match=r"the 12 frames of k weigh \d+ KB, a page takes 400"):
         explorable(draw, k=range(12)).html()

@@ -108,7 +108,7 @@ def points_of(d):
     return np.array(corners)
 
 
-def test_a_path_keeps_its_place_to_a_hundredth_of_a_point():
+def test_a_path_keeps_its_place_to_a_tenth_of_a_point():
     rng = np.random.default_rng(0)
     x, y = np.arange(200.0), rng.standard_normal(200)
     with canvas((6.4, 3.6)) as (fig, ax), plt.rc_context({"path.simplify": False}):
@@ -118,7 +118,7 @@ def test_a_path_keeps_its_place_to_a_hundredth_of_a_point():
     d = re.search(r'd="([^"]+)"[^>]*stroke:#ff0000', svg)[1]
     corners = points_of(d)
     np.testing.assert_allclose(corners, np.column_stack([place[:, 0], 259.2 - place[:, 1]]),
-                               atol=0.0051)  # fmt: skip
+                               atol=0.0501)  # fmt: skip
 
 
 def test_a_grid_becomes_a_webp_and_blanks_show_the_page():
