@@ -128,7 +128,7 @@ def gaussian_matrices(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[Tensor, "*b n n"]]:
-    """Draw the factors of Gaussian products one after the other: L tensors (*batch, N, N).
+    """Draw the factors of Gaussian products one after the other: L tensors (…, N, N).
 
     Only one is in memory. They are drawn on the CPU, so that a seed means the same on every device.
     Parameters and errors as :func:`sample_growth`.

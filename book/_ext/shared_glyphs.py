@@ -1,4 +1,4 @@
-"""Each letter once a page: figures draw their texts as outlines, and every figure brings its own."""
+"""Each letter once a page: figures draw texts as outlines, and every figure brings its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import re
 
 #: A letter as matplotlib defines it, alone in its line, in a figure or in the frames of a slider.
-GLYPH = re.compile(r'<path id=(\\?)"([\w-]+)\1" d=\1"([^"\\]*)\1" transform=\1"scale\(0\.015625\)\1" />')
+GLYPH = re.compile(
+    r'<path id=(\\?)"([\w-]+)\1" d=\1"([^"\\]*)\1" transform=\1"scale\(0\.015625\)\1" />'
+)
 
 
 def share(html: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sysconfig
 from pathlib import Path
@@ -32,6 +33,13 @@ def each_script_once(app, pagename, templatename, context, doctree) -> None:
     context["script_files"][:] = keep
 
 
+def plain_names(app, pagename, templatename, context, doctree) -> None:
+    """Leave names, brackets and blanks of code as they are: an eighth of a page was their markup,
+    for the colour that they have anyway."""
+    if "body" in context:
+        context["body"] = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", context["body"])
+
+
 def without_thebe(app) -> None:
     """Jupyter Book loads sphinx-thebe, which writes into every page; the book has no use for it."""
     for listeners in app.events.listeners.values():
@@ -44,5 +52,6 @@ def setup(app):
     app.add_js_file("accessible.js", loading_method="defer")
     app.connect("builder-inited", without_thebe, priority=1)
     app.connect("html-page-context", each_script_once, priority=900)
+    app.connect("html-page-context", plain_names)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
