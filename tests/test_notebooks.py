@@ -622,6 +622,14 @@ def test_off_colab_the_first_cell_does_nothing(fork, colab):
     assert colab(download_form(fork), OPENED.format("someone"), on_colab=False) == "installed\n"
 
 
+def test_away_from_the_book_the_first_cell_says_what_to_install(sample):
+    cells = nbformat.read(committed_form(sample), 4).cells
+    first = next(c.source for c in cells if c.cell_type == "code")
+    for bare, says in ((["-I", "-S"], "pip install -e '.[notebooks]'"), ([], "")):
+        ran = subprocess.run([sys.executable, *bare, "-c", first], capture_output=True, text=True)
+        assert says in ran.stderr and bool(ran.returncode) == bool(says)
+
+
 # -- the committed notebooks -------------------------------------------------------------------
 
 NOTEBOOKS = sorted(COMMITTED.glob("*.ipynb"))

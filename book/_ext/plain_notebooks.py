@@ -41,12 +41,12 @@ METADATA = {
 }
 
 COLAB = """\
-# On Colab: fetch the book's own code at the branch of this notebook. Elsewhere: nothing to do.
+# On Colab: fetch the book's code at the branch of this notebook. Elsewhere: see that it is there.
 import sys
+from importlib.util import find_spec
 
 if "google.colab" in sys.modules:
     import os, re, subprocess
-    from importlib.util import find_spec
     from urllib.parse import unquote
     from urllib.request import urlopen
 
@@ -68,7 +68,10 @@ if "google.colab" in sys.modules:
     else:
         print(f"Open this notebook from its GitHub repository, or clone that into {{book}} first.")
     if not find_spec("jaxtyping"):
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "jaxtyping"], check=True)"""
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "jaxtyping"], check=True)
+elif not find_spec("dynbook"):
+    words = "this notebook needs the book's package: in a clone of its repository, run"
+    raise ModuleNotFoundError(f"{{words}} pip install -e '.[notebooks]'")"""
 
 
 def notebook(page: PlainPage, tree: nodes.document) -> nbformat.NotebookNode:
