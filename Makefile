@@ -42,4 +42,4 @@ lock: env
 		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.tmp && mv requirements.tmp requirements.txt
 
 clean:
-	rm -rf _build .venv
+	rm -rf _build .venv .venv-bench
