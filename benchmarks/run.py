@@ -18,7 +18,7 @@ import spectrum
 import torch
 from compare import have_jax, one_thread
 
-from dynbook.results import _commit, device
+from dynbook.results import commit, device
 
 HERE = Path(__file__).resolve().parent
 
@@ -37,7 +37,7 @@ def main(rounds: int = 7) -> None:
         "device": device(),
         "threads": 1,
         "date": date.today().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "rounds": rounds,
         "cases": {},
     }

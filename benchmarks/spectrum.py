@@ -42,8 +42,8 @@ def case(n: int = 16, length: int = 1000, batch: int = 256, few: int = 4, device
         return exponents / length
 
     versions = {
-        "dynbook": dynbook(1),
-        "dynbook, qr_every=2": dynbook(2),
+        "dynbook": dynbook("auto"),
+        "dynbook, qr_every=1": dynbook(1),
         "NumPy, system by system": numpy_loop,
         "torch, bmm and linalg.qr each step": torch_steps,
     }

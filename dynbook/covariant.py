@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dynbook.domains import kind, whole
-from dynbook.lyapunov import LyapunovError, TangentHistory, push_forward, tangent_product
+from dynbook.lyapunov import TangentHistory, tangent_product
 from dynbook.maps import Map
 from dynbook.orthonormal import all_finite
+from dynbook.tangent import LyapunovError, push_forward
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.functional import linear
 
 from dynbook.domains import finite, first_bad, whole
-from dynbook.lyapunov import LyapunovError
 from dynbook.maps import Map, layers, states
+from dynbook.tangent import LyapunovError
 
 Network = nn.Module | Iterable[Map]
 
@@ -58,14 +58,14 @@ def ftle(network: Network, x: Float[Tensor, "*b D"], k: int = 1) -> Float[Tensor
     network : torch.nn.Sequential or iterable of maps
         What :func:`~dynbook.maps.layers` takes; L is the number of layers it finds. They may
         change D. A module that it cannot take apart is one layer: ``[network]``.
-    x : Tensor (..., D)
+    x : Tensor (…, D)
         Inputs, dtype and device of the network.
     k : int
         How many.
 
     Returns
     -------
-    Tensor (..., k)
+    Tensor (…, k)
         Descending, natural logarithm per layer. −inf where σ_i is zero, as behind dead ReLUs, or
         unknown because it is below rounding, max(D, D_L) ε σ_1. No gradient flows back.
 

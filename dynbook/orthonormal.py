@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +22,7 @@ def orthonormalize(
 
     Parameters
     ----------
-    Y : Tensor (..., D, k)
+    Y : Tensor (…, D, k)
         Frames of k ≤ D columns, float32 or float64.
     method : "householder", "gram-schmidt" or "auto"
         Reflections by LAPACK, one matrix after the other; or modified Gram–Schmidt, twice
@@ -30,8 +32,8 @@ def orthonormalize(
 
     Returns
     -------
-    Q : Tensor (..., D, k)
-    R : Tensor (..., k, k)
+    Q : Tensor (…, D, k)
+    R : Tensor (…, k, k)
         Upper triangular.
 
     Raises
@@ -53,12 +55,7 @@ def orthonormalize(
         raise ValueError(f"Y must have shape (..., D, k) with 1 ≤ k ≤ D, got {tuple(Y.shape)}")
     if not all_finite(Y):
         raise ValueError(f"Y must be finite, got {first_bad(Y)}")
-    if method not in ("auto", *METHODS):
-        raise ValueError(f"method must be auto, {' or '.join(METHODS)}; got {method!r}")
-    if method == "auto":
-        many = Y[..., 0, 0].numel() > 4096
-        method = "gram-schmidt" if Y.is_cuda and many else "householder"
-    Q, R = METHODS[method](Y)
+    Q, R = _chosen(method, Y)(Y)
     if not (all_finite(Q) and all_finite(R)):
         raise OverflowError(
             f"Y is finite, but with entries up to {Y.abs().max():.3g} its norms overflow in "
@@ -67,9 +64,33 @@ def orthonormalize(
     return Q, R
 
 
+def triangular(
+    Y: Float[Tensor, "*b D k"], method: str = "auto"
+) -> tuple[Float[Tensor, "*b D k"], Float[Tensor, "*b k k"]]:
+    """Y = Q R for those who want R: pivots of either sign, nothing checked, nothing repaired.
+
+    On a CPU "auto" solves Q R = Y for Q, in three quarters of the time that the reflections take.
+    Such a Q is orthonormal to ε cond(Y) only. Growth does not mind, for what one R lacks, the next
+    one has; but where cond(Y) is large, take :func:`orthonormalize`.
+    """
+    if method != "auto" or Y.is_cuda:
+        return _chosen(method, Y)(Y)
+    R = torch.geqrf(Y)[0][..., : Y.shape[-1], :].triu()
+    return torch.linalg.solve_triangular(R, Y, upper=True, left=False), R
+
+
 def all_finite(x: Tensor) -> bool:
     """Whether all entries are finite: seen from their sum, thirty times faster than one by one."""
     return bool(x.sum().isfinite() or x.isfinite().all())  # a finite x may have an infinite sum
+
+
+def _chosen(method: str, Y: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    if method not in ("auto", *METHODS):
+        raise ValueError(f"method must be auto, {' or '.join(METHODS)}; got {method!r}")
+    if method == "auto":
+        many = Y[..., 0, 0].numel() > 4096
+        method = "gram-schmidt" if Y.is_cuda and many else "householder"
+    return METHODS[method]
 
 
 def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:

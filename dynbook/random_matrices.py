@@ -100,7 +100,7 @@ def sample_growth(
 
     Returns
     -------
-    Tensor (length, *batch, k)
+    Tensor (length, …, k)
         float64. ``growth.mean(0)`` are the finite-time exponents.
 
     Raises

@@ -77,7 +77,7 @@ def record(name: str, **numbers: Any) -> dict[str, Any]:
             "the run; choose another name"
         )
     plain = {key: _plain(key, v) for key, v in numbers.items()}
-    here = (device(), date.today().isoformat(), _commit())
+    here = (device(), date.today().isoformat(), commit())
     result = dict(zip(PROVENANCE, here, strict=True)) | plain
     FOLDER.mkdir(exist_ok=True)
     unfinished = file.with_suffix(".json.part")
@@ -93,6 +93,19 @@ def device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {os.cpu_count()} cores, {platform.machine()}"
+
+
+def commit() -> str:
+    """The commit that ran, and whether anything but recorded experiments differed from it."""
+
+    def git(*words: str) -> str:
+        asked = subprocess.run(["git", *words], cwd=FOLDER.parent, capture_output=True, text=True)
+        return asked.stdout.strip() if asked.returncode == 0 else ""
+
+    if not shutil.which("git") or not (found := git("rev-parse", "--short", "HEAD")):
+        return "unknown"
+    changes = git("status", "--porcelain", "--", ":/", f":(exclude){FOLDER.name}")
+    return f"{found}, with changes" if changes else found
 
 
 def _file(name: str) -> Path:
@@ -113,16 +126,3 @@ def _plain(key: str, value: Any) -> Any:
     except (TypeError, ValueError) as error:
         words = f"{key} must be finite numbers, texts or lists of them: {error}"
         raise type(error)(words) from None
-
-
-def _commit() -> str:
-    """The commit that ran, and whether anything but recorded experiments differed from it."""
-
-    def git(*words: str) -> str:
-        asked = subprocess.run(["git", *words], cwd=FOLDER.parent, capture_output=True, text=True)
-        return asked.stdout.strip() if asked.returncode == 0 else ""
-
-    if not shutil.which("git") or not (commit := git("rev-parse", "--short", "HEAD")):
-        return "unknown"
-    changes = git("status", "--porcelain", "--", ":/", f":(exclude){FOLDER.name}")
-    return f"{commit}, with changes" if changes else commit
