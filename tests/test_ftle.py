@@ -160,6 +160,29 @@ def test_the_fast_path_gives_the_numbers_of_the_general_one(activation, dtype, t
     torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=0, atol=tol)
 
 
+def test_without_onednn_the_field_is_the_same(monkeypatch):
+    net = network((2, 30, 30, 30), dtype=torch.float32)
+    here = ftle_field(net, (-1, 1), (-1, 1), 30)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    seen = []
+    monkeypatch.setattr(
+        "dynbook.dense.linear", lambda x, *w: seen.append(len(x)) or nn.functional.linear(x, *w)
+    )
+    there = ftle_field(net, (-1, 1), (-1, 1), 30)
+    assert seen
+    torch.testing.assert_close(here.ftle, there.ftle, rtol=0, atol=1e-6)
+
+
+def test_saturated_units_lose_no_digits_to_the_sigmoid():
+    """tanh as 2 σ(2z) − 1: slopes down to 1e-5 in double precision, behind a large bias."""
+    net = network((2, 6, 6), nn.Tanh)
+    for m in net[::2]:
+        nn.init.constant_(m.bias, 6.0)
+    ours = ftle(net, inputs(4, 2), 2)
+    for member, found in zip(inputs(4, 2), ours, strict=True):
+        np.testing.assert_allclose(found, numpy_exponents(net, member)[0][:2], rtol=0, atol=1e-10)
+
+
 def test_activations_in_place_change_nothing():
     plain, saving = (
         network((2, 8, 8), lambda p=p: nn.LeakyReLU(0.1, inplace=p)) for p in (False, True)
@@ -197,14 +220,16 @@ def test_memory_is_that_of_one_chunk(kind, monkeypatch):
     seen = []
     net = network((2, 8, 8))
     original = torch.nn.functional.linear
-    monkeypatch.setattr("dynbook.ftle.linear", lambda x, *w: seen.append(len(x)) or original(x, *w))
+    monkeypatch.setattr(
+        "dynbook.dense.linear", lambda x, *w: seen.append(len(x)) or original(x, *w)
+    )
     maps = net if kind == "layers" else [lambda x: seen.append(len(x)) or net(x)]
     most = []
     for n in (40, 120):
         seen.clear()
         ftle_field(maps, (-1, 1), (-1, 1), n, chunk=500, dtype=torch.float64)
         most.append(max(seen))
-    assert most[0] == most[1] == (1000 if kind == "layers" else 500)
+    assert most[0] == most[1] == (1500 if kind == "layers" else 500)
 
 
 # --- refusals --------------------------------------------------------------------------------
