@@ -31,7 +31,9 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
     Parameters
     ----------
     network : torch.nn.Sequential, or iterable of maps
-        A Sequential may hold others; they are opened.
+        A Sequential may hold others; they are opened, unless they do more than apply their parts
+        in turn: a class with a forward of its own, as a residual block, or one with hooks, is one
+        layer.
 
     Raises
     ------
@@ -39,13 +41,14 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
         If network is another kind of module, whose order of layers cannot be known, or something
         in it cannot be called.
     ValueError
-        If it is empty, or something in it behaves as in training (Dropout is random then, and
-        BatchNorm mixes the members of a batch).
+        If it is empty, or something in it behaves as in training (Dropout and RReLU are random
+        then, and BatchNorm mixes the members of a batch).
     """
-    if isinstance(network, nn.Module) and not isinstance(network, (nn.Sequential, nn.ModuleList)):
+    if isinstance(network, nn.Module) and not _is_chain(network):
         raise TypeError(
-            f"network must be a torch.nn.Sequential or a list of maps, got {type(network).__name__}"
-            ": give its layers in their order, layers([net.first, net.second])"
+            "network must be a torch.nn.Sequential, with neither hooks nor a forward of its own, "
+            f"or a list of maps, got {type(network).__name__}: give its layers in their order, "
+            "layers([net.first, net.second])"
         )
     if not isinstance(network, Iterable):
         raise TypeError(f"network must be a torch.nn.Sequential or a list, got {kind(network)}")
@@ -68,14 +71,22 @@ def _has_weights(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
+def _is_chain(network: nn.Module) -> bool:
+    """Whether its parts, one after the other, are all that it does."""
+    if isinstance(network, nn.ModuleList):
+        return True
+    plain = getattr(type(network), "forward", None) is nn.Sequential.forward
+    return plain and not (network._forward_hooks or network._forward_pre_hooks)
+
+
 def _opened(network: nn.Module) -> list[nn.Module]:
-    if isinstance(network, (nn.Sequential, nn.ModuleList)):
+    if _is_chain(network):
         return [part for child in network for part in _opened(child)]
     return [network]
 
 
 def _at_rest(part: Map) -> None:
-    unrest = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+    unrest = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
     for module in part.modules() if isinstance(part, nn.Module) else ():
         if isinstance(module, unrest) and module.training:
             raise ValueError(
@@ -97,9 +108,9 @@ def euler(field: Map, dt: float | Tensor) -> Map:
     Raises
     ------
     ValueError
-        If dt is zero or not finite.
+        If dt is zero or not finite and, at a step, if f does not keep the shape.
     """
-    dt, field = _time_step(dt), can_be_called("field", field)
+    dt, field = _time_step(dt), _rate("field", field)
     return lambda x: x + dt * field(x)
 
 
@@ -108,7 +119,7 @@ def rk4(field: Map, dt: float | Tensor) -> Map:
 
     Parameters and errors are those of :func:`euler`.
     """
-    dt, field = _time_step(dt), can_be_called("field", field)
+    dt, field = _time_step(dt), _rate("field", field)
 
     def step(x: Tensor) -> Tensor:
         k1 = field(x)
@@ -136,9 +147,10 @@ def leapfrog(force: Map, dt: float | Tensor) -> Map:
     Raises
     ------
     ValueError
-        If dt is zero or not finite and, at a step, if the last dimension is odd.
+        If dt is zero or not finite and, at a step, if the last dimension is odd or F does not keep
+        the shape.
     """
-    dt, force = _time_step(dt), can_be_called("force", force)
+    dt, force = _time_step(dt), _rate("force", force)
 
     def step(x: Tensor) -> Tensor:
         if x.shape[-1] % 2:
@@ -161,6 +173,22 @@ def _time_step(dt: float | Tensor) -> float | Tensor:
     if value.is_complex() or not (value.isfinite() & (value != 0)).all():
         raise ValueError(f"dt must be finite and not zero, got {dt!r:.60}")
     return dt
+
+
+def _rate(name: str, f: Map) -> Map:
+    """f, refused where its result would be broadcast instead of added."""
+    can_be_called(name, f)
+
+    def rate(x: Tensor) -> Tensor:
+        y = f(x)
+        if getattr(y, "shape", None) != x.shape:
+            raise ValueError(
+                f"{name} must return a tensor of the shape it is given, {tuple(x.shape)}, got "
+                f"{_described(y)}; torch.vmap({name}) serves ensembles if {name} serves one state"
+            )
+        return y
+
+    return rate
 
 
 @torch.no_grad()
@@ -197,7 +225,7 @@ def iterate(
     orbit = x.new_empty(1 + n // every, *x.shape)
     orbit[0] = x
     for count in range(1, n + 1):
-        x = like_before(step(x), x, count)
+        x = advance(step, x, count)
         if not all_finite(x):
             raise OrbitError(
                 f"the orbit left the finite numbers at step {count}, {first_bad(x)}; it diverges "
@@ -246,7 +274,7 @@ def orbit_diagram(
         If an orbit leaves the finite numbers; it names the step and the value.
     """
     n, transient = whole("n", n), whole("transient", transient, least=0)
-    states("x0", x0), states("values", values)
+    states("x0", x0), states("values", values), can_be_called("observe", observe)
     if x0.ndim != 1 or values.ndim != 1:
         raise ValueError(
             "x0 must have shape (D,) and values (V,), got "
@@ -257,7 +285,7 @@ def orbit_diagram(
     x = x0.expand(len(values), -1).clone()
     record = x.new_empty(len(values), n)
     for count in range(1, transient + n + 1):
-        x = like_before(step(x), x, count)
+        x = advance(step, x, count)
         lost = ~x.isfinite().all(-1)
         if lost.any():
             raise OrbitError(
@@ -266,10 +294,10 @@ def orbit_diagram(
             )
         if count > transient:
             seen = observe(x)
-            if seen.shape != values.shape:
+            if getattr(seen, "shape", None) != values.shape or seen.is_complex():
                 raise ValueError(
-                    f"observe must turn states {tuple(x.shape)} into shape {tuple(values.shape)}, "
-                    f"got {tuple(seen.shape)}"
+                    f"observe must turn states {tuple(x.shape)} into real numbers of shape "
+                    f"{tuple(values.shape)}, got {_described(seen)}"
                 )
             record[:, count - transient - 1] = seen
     return record
@@ -289,6 +317,8 @@ def states(name: str, x: object) -> Tensor:
             f"{name} must be a float32 or float64 tensor, got {kind(x)}; float64 is the one to "
             "choose where there is no reason against it"
         )
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} must be dense, got {x.layout}; use {name}.to_dense()")
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(
             f"{name} must have at least one entry and one dimension, got {tuple(x.shape)}"
@@ -296,6 +326,15 @@ def states(name: str, x: object) -> Tensor:
     if not x.isfinite().all():
         raise ValueError(f"{name} must be finite, got {first_bad(x)}")
     return x.detach().clone() if x.is_inference() else x.detach()
+
+
+def advance(step: Map, x: Tensor, count: int) -> Tensor:
+    """The state after step number count."""
+    try:
+        after = step(x)
+    except RuntimeError as error:
+        raise ValueError(f"step {count} must take {_described(x)}, but stops: {error}") from error
+    return like_before(after, x, count)
 
 
 def like_before(after: object, before: Tensor, count: int) -> Tensor:
@@ -313,3 +352,8 @@ def like_before(after: object, before: Tensor, count: int) -> Tensor:
             f"{before.device} to {after.dtype} on {after.device}; give x0 those of the map"
         )
     return after
+
+
+def _described(x: object) -> str:
+    """What came and its shape, for an error's text."""
+    return kind(x) + (f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else "")

@@ -41,6 +41,29 @@ def test_nested_networks_are_opened_and_what_comes_first_joins_the_first_layer()
     assert len(layers(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))) == 2
 
 
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def test_a_chain_that_does_more_than_its_parts_is_one_layer():
+    """Opened, a residual block would lose its shortcut, and a hook would not be called."""
+    hooked = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    hooked.register_forward_hook(lambda module, x, y: 2 * y)
+    net = nn.Sequential(nn.Linear(3, 3), Residual(nn.Linear(3, 3), nn.Linear(3, 3)), hooked)
+    maps = layers(net)
+    assert len(maps) == 3
+    x = y = torch.rand(4, 3)
+    for step in maps:
+        y = step(y)
+    torch.testing.assert_close(y, net(x), rtol=0, atol=0)
+    for alone in (net[1], hooked):
+        with pytest.raises(TypeError, match=r"neither hooks nor a forward of its own.*layers\("):
+            layers(alone)
+    assert layers([net[1]]) == [net[1]]
+    assert len(layers(nn.ModuleList([nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)]))) == 2
+
+
 def test_a_list_of_maps_is_taken_as_it_is():
     maps = [torch.tanh, nn.Tanh(), logistic(4)]
     assert layers(maps) == maps
@@ -112,6 +135,8 @@ def test_no_graph_is_kept_and_nothing_is_overwritten():
     x0 = torch.ones(2, dtype=F64)
     orbit = iterate(lambda x: x.mul_(2), x0, 3)
     assert orbit[:, 0].tolist() == [1, 2, 4, 8] and x0.tolist() == [1, 1]
+    seen = orbit_diagram(lambda r: lambda x: x.mul_(r), x0, x0.new_tensor([2, 3]), n=3)
+    assert seen.tolist() == [[2, 4, 8], [3, 9, 27]] and x0.tolist() == [1, 1]
 
 
 def test_the_orbit_diagram_of_the_logistic_map_has_its_fixed_point_and_its_two_cycle():
@@ -163,10 +188,18 @@ R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
         (ValueError, lambda: layers([]), "at least one layer"),
         (ValueError, lambda: layers(nn.Sequential(nn.Dropout())), r"Dropout.*network.eval\(\)"),
         (ValueError, lambda: layers([nn.BatchNorm1d(2)]), r"BatchNorm1d.*network.eval\(\)"),
+        (ValueError, lambda: layers([nn.RReLU()]), r"RReLU behaves as in training"),
         (ValueError, lambda: euler(circle, 0.0), "dt must be finite and not zero, got 0.0"),
         (ValueError, lambda: rk4(circle, math.nan), "dt must be finite.*nan"),
         (ValueError, lambda: leapfrog(circle, torch.tensor([1.0, 0])), "dt must be finite"),
         (ValueError, lambda: leapfrog(torch.neg, 0.1)(X), r"as many momenta.*\(3,\).*even"),
+        (
+            ValueError,
+            lambda: iterate(euler(lambda x: x.sum(-1), 0.1), torch.eye(3), 2),
+            r"field must return.*it is given, \(3, 3\), got a torch.float32 .*\(3,\); torch.vmap",
+        ),
+        (ValueError, lambda: rk4(lambda x: 1.0, 0.1)(X), r"field must return.*\(3,\), got 1.0"),
+        (ValueError, lambda: leapfrog(lambda q: q[:1], 0.1)(R[[0, 1, 2, 0]]), "force must return"),
         (ValueError, lambda: iterate(torch.tanh, X, -1), "n must be an integer ≥ 0, got -1"),
         (ValueError, lambda: iterate(torch.tanh, X, 2, every=0), "every must be an integer ≥ 1"),
         (TypeError, lambda: iterate(torch.tanh, X.long(), 2), "x0 must be a float32.*int64"),
@@ -179,6 +212,12 @@ R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
         (ValueError, lambda: iterate(torch.tanh, X / 0, 2), "x0 must be finite, got inf"),
         (ValueError, lambda: iterate(lambda x: x[:2], X, 2), r"step 1.*\(3,\) to \(2,\).*ftle"),
         (TypeError, lambda: iterate(lambda x: x.float(), X, 2), "step 1 must keep dtype"),
+        (
+            ValueError,
+            lambda: iterate(nn.Linear(3, 3), X, 2),
+            r"step 1 must take a torch.float64 tensor of shape \(3,\), but stops: .* dtype",
+        ),
+        (TypeError, lambda: iterate(torch.tanh, X.to_sparse(), 2), r"x0 must be dense.*to_dense"),
         (TypeError, lambda: iterate(lambda x: 0.0, X, 2), "step 1 must return a tensor, got 0.0"),
         (
             OrbitError,
@@ -195,7 +234,17 @@ R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
         (
             ValueError,
             lambda: orbit_diagram(logistic, X[:1], R[:2], n=9, observe=lambda x: x),
-            r"observe must turn states \(2, 1\) into shape \(2,\), got \(2, 1\)",
+            r"observe must turn states \(2, 1\) into .* \(2,\), got a torch.*of shape \(2, 1\)",
+        ),
+        (
+            ValueError,
+            lambda: orbit_diagram(logistic, X[:1], R[:2], n=9, observe=lambda x: x[:, 0] + 1j),
+            r"observe must turn .* real numbers .* got a torch.complex128",
+        ),
+        (
+            TypeError,
+            lambda: orbit_diagram(logistic, X[:1], R, n=9, observe=0),
+            "observe must be a function",
         ),
         (TypeError, lambda: orbit_diagram(logistic, X[:1], R.int(), n=9), "values must be a float"),
     ],
