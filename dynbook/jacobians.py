@@ -53,6 +53,9 @@ class Jacobians:
         numbers = (count + 1) * max(widths)
         cached = self.dense and probe.device.type == "cpu"
         self.chunk = max(64, min(4096, 2**20 // numbers)) if cached else 1 + 2**22 // numbers
+        # Freed at once: glibc's malloc then keeps blocks of up to this size for the next layer,
+        # instead of getting new pages from the system, which costs as much as the arithmetic.
+        torch.empty(2**24 if cached else 0, dtype=torch.uint8)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows or columns of J at x (B, D), as (count, B, width), and a log-scale (B,)."""
