@@ -86,9 +86,12 @@ def _activate(layer: Dense, state: Tensor, tangents: Tensor) -> None:
 
 
 def rescale(tangents: Tensor, scale: Tensor) -> Tensor:
-    """Divide tangents (count, B, width), in place, by the largest norm of each member; the scale
-    plus the logarithm of that."""
+    """Divide tangents (count, B, width), in place, by the largest norm of each member, unless all
+    these are of moderate size; the scale plus the logarithm of that."""
     size = torch.linalg.vector_norm(tangents, dim=-1).amax(0)
+    least, most = size.aminmax()
+    if least > 1e-3 and most < 1e3:
+        return scale
     if not ((size > 0) & size.isfinite()).all():  # of entries whose squares leave the range, too
         size = tangents.abs().amax((0, 2))
     size = torch.where(size == 0, 1, size)

@@ -136,13 +136,14 @@ def ftle_field(
     jacobians = Jacobians(maps, torch.stack([x[some], y[some]], -1), forward=True)
     chunk = jacobians.chunk if chunk is None else whole("chunk", chunk)
     points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).view(-1, 2)
-    gram, scale = x.new_empty(3, n * n), x.new_empty(n * n, dtype=torch.float64)
+    norms, b = x.new_empty(2, n * n), x.new_empty(n * n)
+    scale = x.new_empty(n * n, dtype=torch.float64)
     for start, part in zip(range(0, n * n, chunk), points.split(chunk), strict=True):
         here = slice(start, start + len(part))
-        (s, t), scale[here] = jacobians(part)
-        for product, u, v in zip(gram, (s, s, t), (s, t, t), strict=True):
-            torch.sum(u * v, -1, out=product[here])
-    a, b, c = gram
+        tangents, scale[here] = jacobians(part)
+        norms[:, here] = torch.linalg.vector_norm(tangents, dim=-1)
+        b[here] = torch.linalg.vecdot(*tangents)
+    a, c = norms.square()
     values = (scale + (a / 2 + c / 2 + torch.hypot(a / 2 - c / 2, b)).log() / 2) / len(maps)
     angle = torch.atan2(2 * b, a - c) / 2
     unit = torch.stack([angle.cos(), angle.sin()], -1)
