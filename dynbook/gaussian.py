@@ -171,7 +171,7 @@ def _panels(
     The smallest are those on which a function of scale·z, smooth on the scale 1, is smooth.
     Returns their edges (..., P + 1), nodes z (..., P, n) and Gaussian weights (..., P, n).
     """
-    ordinary = scale[scale < 1e6]
+    ordinary = scale[scale < 1e15]  # beyond, it stands for infinity: only what is at 0 matters
     largest = ordinary.max().item() if len(ordinary) else 1.0
     depth = max(3, ceil(log2(8 * REACH * max(largest, 1e-14))))
     halves = REACH * 2.0 ** -torch.arange(depth + 1, dtype=scale.dtype, device=scale.device)

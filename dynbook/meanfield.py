@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -26,9 +27,13 @@ Activation = Callable[[Tensor], Tensor]
 Search = Callable[[Tensor, Tensor], Tensor]  # of q, for the members at these indices
 
 TINY, HUGE = 1e-14, 1e12  # a variance below one tends to 0, above the other to infinity
+LOW, HIGH = 1e-40, 1e5  # of standard deviations: their squares stay away from all of these
 RANGES = {
-    "sigma_w": ("positive and finite", lambda x: (x > 0) & x.isfinite()),
-    "sigma_b": ("finite and ≥ 0", lambda x: (x >= 0) & x.isfinite()),
+    "sigma_w": (f"in [{LOW:g}, {HIGH:g}]", lambda x: (x >= LOW) & (x <= HIGH)),
+    "sigma_b": (
+        f"0 or in [{LOW:g}, {HIGH:g}]",
+        lambda x: (x == 0) | (x >= LOW) & (x <= HIGH),
+    ),
     "q": ("≥ 0", lambda x: x >= 0),
     "c": ("in [−1, 1]", lambda x: x.abs() <= 1),
 }
@@ -71,7 +76,7 @@ def length_map(
         Variance of a pre-activation, |h|²/N, q ≥ 0.
     sigma_w, sigma_b : Tensor (...) or float
         Standard deviations: of a weight times the square root of the width, σ_w > 0, and of a
-        bias, σ_b ≥ 0.
+        bias, σ_b ≥ 0; both, where not 0, from 1e-40 to 1e5.
     kinks : sequence of float
         The points where φ or a derivative jumps: (0,) by default, right for ReLU and harmless for
         a smooth φ; (−1, 1) for a hard tanh.
@@ -79,12 +84,12 @@ def length_map(
     Raises
     ------
     TypeError, ValueError
-        If φ is not elementwise, not finite, or grows so fast or wiggles so much that the panels do
-        not resolve φ² or φ'² to 1e-10 (mostly: a kink that was not named); if a parameter is not
-        real, finite and in its range, or the shapes do not broadcast.
+        If φ is not elementwise, does not take float64, is not finite, or grows so fast or wiggles
+        so much that the panels do not resolve φ² or φ'² to 1e-9 (mostly: a kink that was not
+        named); if a parameter is not real and in its range, or the shapes do not broadcast.
     """
     q, sigma_w, sigma_b = _parameters(phi, kinks, q=q, sigma_w=sigma_w, sigma_b=sigma_b)
-    return sigma_w**2 * gaussian_mean(lambda x: phi(x).square(), q, kinks) + sigma_b**2
+    return sigma_w**2 * _mean(gaussian_mean(lambda x: phi(x).square(), q, kinks), q) + sigma_b**2
 
 
 def fixed_point(
@@ -120,7 +125,7 @@ def fixed_point(
         As :func:`length_map`; or start is not in (1e-14, 1e12).
     """
     sigma_w, sigma_b = _parameters(phi, kinks, sigma_w=sigma_w, sigma_b=sigma_b)
-    if not TINY < start < HUGE:
+    if not (isinstance(start, Real) and TINY < start < HUGE):
         raise ValueError(f"start must lie between {TINY:g} and {HUGE:g}, got {start}")
     shape, (sigma_w, sigma_b) = sigma_w.shape, (sigma_w.flatten(), sigma_b.flatten())
 
@@ -170,7 +175,7 @@ def chi(
         autograd leaves out, and χ would be infinite.
     """
     sigma_w, sigma_b, q, c = _arguments(phi, kinks, sigma_w, sigma_b, q, c)
-    tangent = activation_means(phi, q, kinks)[1]
+    tangent = _mean(activation_means(phi, q, kinks)[1], q)
     if (c == 1).all():
         return sigma_w**2 * tangent
     return sigma_w**2 * pair_means(phi, q, 1 - c, kinks)[1]
@@ -219,8 +224,8 @@ def correlation_map(
     """
     sigma_w, sigma_b, q, c = _arguments(phi, kinks, sigma_w, sigma_b, q, c)
     q = limits(q)
-    ahead = sigma_w**2 * gaussian_mean(lambda x: phi(x).square(), q, kinks) + sigma_b**2
-    return 1 - sigma_w**2 * pair_means(phi, q, 1 - c, kinks, slope=False)[0] / ahead
+    ahead = gaussian_mean(lambda x: phi(x).square(), q, kinks) + (sigma_b / sigma_w) ** 2
+    return 1 - pair_means(phi, q, 1 - c, kinks, slope=False)[0] / ahead
 
 
 def critical_line(
@@ -296,7 +301,7 @@ def depth_scale(
     sigma_w, sigma_b = sigma_w.flatten(), sigma_b.flatten()
     q = limits(fixed_point(phi, sigma_w, sigma_b, kinks=kinks))
     square, tangent, length = activation_means(phi, q, kinks)
-    gain = sigma_w**2 / (sigma_w**2 * square + sigma_b**2)
+    gain = 1 / (square + (sigma_b / sigma_w) ** 2)
     slope = gain * q * tangent
     delta = torch.zeros_like(q)  # 1 − c*
     active = (slope > 1 + 1e-9).nonzero()[:, 0]
@@ -324,11 +329,12 @@ def _parameters(phi: Activation, kinks: Sequence[float], **values: Tensor | floa
     """The parameters, broadcast together in float64; phi and kinks are checked as well."""
     if not callable(phi):
         raise TypeError(f"phi must be a function of a tensor, as torch.tanh, got {kind(phi)}")
-    if not all(isinstance(k, (int, float)) and isfinite(k) for k in kinks) or not kinks:
-        raise ValueError(f"kinks must be finite numbers, one or more, got {kinks!r}")
+    named = isinstance(kinks, Sequence) and len(kinks) > 0
+    if not named or not all(isinstance(k, Real) and isfinite(k) for k in kinks):
+        raise ValueError(f"kinks must be a tuple of finite numbers, one or more, got {kinks!r}")
     device = next((v.device for v in values.values() if isinstance(v, Tensor)), None)
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        if isinstance(value, bool) or not isinstance(value, Real | Tensor):
             raise TypeError(f"{name} must be a number or a tensor, got {kind(value)}")
         if isinstance(value, Tensor) and (value.is_complex() or value.dtype == torch.bool):
             raise TypeError(f"{name} must be real, got {kind(value)}")
@@ -346,14 +352,25 @@ def _parameters(phi: Activation, kinks: Sequence[float], **values: Tensor | floa
 
 
 def _elementwise(phi: Activation, device: torch.device | None) -> None:
-    x = torch.linspace(-2.9, 3.1, 8, dtype=torch.float64, device=device)
-    whole, part = phi(x.clone()), phi(x[:3].clone())
-    same = isinstance(whole, Tensor) and whole.shape == x.shape and part.shape == x[:3].shape
-    if not same or not torch.allclose(whole[:3], part, rtol=1e-9, equal_nan=True):
+    x = torch.linspace(-2.9, 3.1, 80, dtype=torch.float64, device=device)
+    try:
+        whole, part = phi(x.clone()), phi(x[:40].clone())
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
-            "phi must act on each element alone and keep the shape, and what it does to three "
-            "numbers depends on others: a normalisation or dropout is no activation"
+            f"phi must take a float64 tensor of any length, but stops: {error}; a module with "
+            "parameters takes it after module.double()"
+        ) from error
+    same = isinstance(whole, Tensor) and whole.shape == x.shape and part.shape == x[:40].shape
+    if not same or not torch.allclose(whole[:40], part, rtol=1e-9, equal_nan=True):
+        raise ValueError(
+            "phi must act on each element alone and keep the shape, but what it does to some "
+            "numbers depends on others, or on chance: a normalisation or dropout is no activation"
         )
+
+
+def _mean(value: Tensor, q: Tensor) -> Tensor:
+    """A mean at variance q, infinite where it grows with q and q is."""
+    return torch.where(q.isinf() & (value > HUGE), inf, value)
 
 
 def _arguments(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 
 import numpy as np
 import torch
@@ -110,7 +111,8 @@ def sample_growth(
     TypeError
         If the generator is none, or not on the CPU.
     """
-    k = n if k is None else whole("k", k, most=whole("n", n))
+    n = whole("n", n)
+    k = n if k is None else whole("k", k, most=n)
     shape = (whole("length", length), *_batch(batch), k)
     scale = math.log(_sigma(sigma, n))
     seed = torch.randint(2**63 - 1, (), generator=_generator(generator)).item()
@@ -131,11 +133,13 @@ def gaussian_matrices(
     """Draw the factors of Gaussian products one after the other: L tensors (…, N, N).
 
     Only one is in memory. They are drawn on the CPU, so that a seed means the same on every device.
-    Parameters and errors as :func:`sample_growth`.
+    Parameters and errors as :func:`sample_growth`; the dtype must be of real floating point.
     """
-    shape = (*_batch(batch), whole("n", n), n)
+    n, length = whole("n", n), whole("length", length)
+    shape = (*_batch(batch), n, n)
     scale, generator = _sigma(sigma, n), _generator(generator)
-    length = whole("length", length)
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be of real floating point, got {dtype}")
     return (
         torch.randn(shape, generator=generator, dtype=dtype).mul_(scale).to(device)
         for _ in range(length)
@@ -193,7 +197,7 @@ def _degrees(n: int) -> Tensor:
 def _sigma(sigma: float | None, n: int) -> float:
     if sigma is None:
         return whole("n", n) ** -0.5
-    if not 0 < sigma < math.inf:
+    if not (isinstance(sigma, Real) and 0 < sigma < math.inf):
         raise ValueError(f"sigma must be positive and finite, got {sigma}")
     return float(sigma)
 

@@ -48,6 +48,24 @@ def test_relu_halves_the_square():
     assert fixed_point(relu, 1.5, 0.0) == math.inf and fixed_point(relu, 1.4, 0.0) == 0
 
 
+def test_a_variance_of_any_size_is_resolved_or_infinite():
+    """⟨tanh²⟩ = 1 − √(2/πq) + O(q^{−3/2}); ReLU has no limit as q → ∞, tanh² has."""
+    q = double(1e10, 2e12, 1e16)
+    missing = (2 / (math.pi * q)).sqrt()
+    torch.testing.assert_close(length_map(tanh, q, 1.0, 0.0), 1 - missing, rtol=0, atol=1e-14)
+    assert length_map(relu, math.inf, 1.0, 0.0) == math.inf
+    assert length_map(tanh, math.inf, 1.0, 0.0) == 1
+    assert chi(torch.square, 1.2, 0.3) == math.inf
+
+
+def test_tiny_weights_are_no_nan():
+    """Directions of a linear map without biases stay; with them, all inputs become one."""
+    for w in (1e-40, 1e-20):
+        torch.testing.assert_close(correlation_map(tanh, C, w, 0.0), C)
+        torch.testing.assert_close(correlation_map(tanh, C, w, 0.1), torch.ones_like(C))
+        assert depth_scale(tanh, w, 0.0).c == 1
+
+
 def test_critical_relu_keeps_the_length_it_is_given():
     assert fixed_point(relu, math.sqrt(2), 0.0, start=0.7) == 0.7
 
@@ -145,6 +163,8 @@ def test_the_edges_that_are_known_exactly():
     hard = critical_line(lambda x: x.clamp(-1, 1), 0.0, kinks=(-1, 1))
     assert hard.item() == pytest.approx(1.0, rel=1e-10)
     assert critical_line(lambda x: 0 * x + 1, 0.5) == math.inf
+    softplus = critical_line(torch.nn.functional.softplus, 0.3)  # ReLU, seen from far away
+    assert softplus.item() == pytest.approx(math.sqrt(2), rel=1e-10)
 
 
 @pytest.mark.parametrize("phi", [erf, torch.atan, lambda x: tanh(x) + x / 10], ids=str)
@@ -284,17 +304,23 @@ def test_modules_and_in_place_activations_do():
     "call, error, words",
     [
         (lambda: chi("tanh", 1.0, 0.0), TypeError, r"phi must be a function.*got 'tanh'"),
-        (lambda: chi(tanh, 0.0, 0.1), ValueError, r"sigma_w must be positive and finite, got 0"),
+        (lambda: chi(tanh, 0.0, 0.1), ValueError, r"sigma_w must be in \[1e-40, 100000\], got 0"),
+        (lambda: chi(tanh, 1.0, 1e-50), ValueError, r"sigma_b must be 0 or in \[1e-40, 1.*1e-50"),
+        (lambda: depth_scale(relu, 1.0, 1e7), ValueError, r"sigma_b must be 0 or in .* got 1e\+07"),
         (lambda: chi(tanh, double(1, -2), 0.1), ValueError, r"sigma_w .*got -2"),
-        (lambda: chi(tanh, 1.0, -0.1), ValueError, r"sigma_b must be finite and ≥ 0, got -0.1"),
-        (lambda: chi(tanh, 1.0, math.nan), ValueError, r"sigma_b must be finite"),
+        (lambda: chi(tanh, 1.0, -0.1), ValueError, r"sigma_b must be 0 or in .* got -0.1"),
+        (lambda: chi(tanh, 1.0, math.nan), ValueError, r"sigma_b must be 0 or in .* nan"),
         (lambda: chi(tanh, 1.0, [0.1]), TypeError, r"sigma_b must be a number or a tensor"),
         (lambda: chi(tanh, double(1) + 1j, 0.1), TypeError, r"sigma_w must be real"),
         (lambda: chi(tanh, 1.0, 0.1, q=-1.0), ValueError, r"q must be ≥ 0, got -1"),
         (lambda: chi(tanh, 1.0, 0.1, c=1.1), ValueError, r"c must be in \[−1, 1\], got 1.1"),
         (lambda: chi(tanh, double(1, 2), double(1, 2, 3)), ValueError, r"sigma_b \(3,\)"),
         (lambda: fixed_point(tanh, 1.0, 0.1, start=0.0), ValueError, r"start must lie between"),
-        (lambda: chi(tanh, 1.0, 0.1, kinks=()), ValueError, r"kinks must be finite numbers"),
+        (lambda: fixed_point(tanh, 1.0, 0.1, start="1"), ValueError, r"start must lie between"),
+        (lambda: chi(tanh, 1.0, 0.1, kinks=()), ValueError, r"kinks must be a tuple of finite"),
+        (lambda: chi(tanh, 1.0, 0.1, kinks=0.5), ValueError, r"kinks must be a tuple .* got 0.5"),
+        (lambda: chi(torch.nn.PReLU(), 1.0, 0.1), ValueError, r"take a float64 .*\.double\(\)"),
+        (lambda: chi(torch.atan2, 1.0, 0.1), ValueError, r"phi must take .* stops: atan2"),
         (lambda: chi(lambda x: x.softmax(-1), 1.0, 0.1), ValueError, r"each element alone"),
         (lambda: chi(lambda x: x.sum(), 1.0, 0.1), ValueError, r"keep the shape"),
         (lambda: chi(torch.nn.Dropout(), 1.0, 0.1), ValueError, r"dropout is no activation"),

@@ -107,6 +107,8 @@ def test_leading_growth_is_the_first_of_all():
 def test_a_seed_means_the_same_numbers():
     first, again, other = (sample_growth(3, 5, 2, generator=seeded(s)) for s in (7, 7, 8))
     assert first.equal(again) and not first.equal(other)
+    some = {sample_growth(1, 1, generator=seeded(s)).item() for s in range(60)}
+    assert len(some) == 60
     torch.manual_seed(7)
     assert sample_growth(3, 5, 2).equal(first)
     one, same = (list(gaussian_matrices(3, 4, 2, generator=seeded(9))) for _ in range(2))
@@ -122,6 +124,11 @@ def test_matrices_have_the_entries_that_were_asked_for(device):
     single = next(gaussian_matrices(20, 1, generator=seeded(), dtype=torch.float32))
     assert single.dtype == torch.float32 and single.shape == (20, 20)
     assert single.std().item() == pytest.approx(20**-0.5, rel=0.2)
+
+
+def test_whole_numbers_of_any_kind_are_sizes():
+    assert sample_growth(3.0, 2.0, 4.0, k=2.0).shape == (2, 4, 2)
+    assert next(gaussian_matrices(np.float64(3), 1)).shape == (3, 3)
 
 
 def test_the_triangular_law_is_the_limit_of_the_exact_spectrum():
@@ -177,5 +184,10 @@ def test_what_else_is_refused():
             gaussian_product_exponents(3, sigma)
     with pytest.raises(TypeError, match=r"generator must be a torch.Generator on the CPU, got 3"):
         sample_growth(3, 2, generator=3)
+    with pytest.raises(ValueError, match="sigma must be positive and finite, got a"):
+        gaussian_product_exponents(3, "a")
+    for dtype in (torch.int32, torch.complex64):
+        with pytest.raises(TypeError, match=f"dtype must be of real floating point, got {dtype}"):
+            gaussian_matrices(3, 2, dtype=dtype)
     with pytest.raises(ValueError, match=r"p must lie in \[0, 1\], got 1.5"):
         triangular_quantile(torch.tensor([0.5, 1.5]))
