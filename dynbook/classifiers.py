@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dynbook.domains import finite, kind, whole
+from dynbook.domains import cpu_generator, finite, kind, whole
 from dynbook.networks import DivergenceError
 
 
@@ -28,11 +29,27 @@ class TanhNetworks:
     biases : tuple of Tensor (M, N_ℓ)
     output : "tanh" or "softmax"
         What the last layer ends with; "softmax" makes the outputs probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, or output is unknown.
     """
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     output: str = "tanh"
+
+    def __post_init__(self):
+        if self.output not in ("tanh", "softmax"):
+            raise ValueError(f'output must be "tanh" or "softmax", got {self.output!r}')
+        shapes, ends = ([tuple(p.shape) for p in ps] for ps in (self.weights, self.biases))
+        fit = shapes and all(len(s) == 3 for s in shapes) and ends == [s[:2] for s in shapes]
+        if not fit or any(low[:2] != (high[0], high[2]) for low, high in pairwise(shapes)):
+            raise ValueError(
+                "weights must have shapes (M, N_1, n), (M, N_2, N_1), … and biases (M, N_1), …, "
+                f"got {shapes} and {ends}"
+            )
 
     def __len__(self) -> int:
         return len(self.weights[0])
@@ -46,12 +63,14 @@ class TanhNetworks:
         return _forward(self, _points(self, x))[-2]
 
     def __getitem__(self, chosen: slice) -> TanhNetworks:
-        """Some of the networks, as ``networks[:10]``; one of them is ``networks[i : i + 1]``."""
-        if not isinstance(chosen, slice) or not range(len(self))[chosen]:
-            raise IndexError(
-                f"networks take a slice that holds some of 0 … {len(self) - 1}, got {chosen!r}; "
-                "member(i) is one of them as a module"
-            )
+        """Some of the networks, as ``networks[:10]``; one of them is ``networks[i : i + 1]``.
+
+        They share their parameters with these.
+        """
+        if not isinstance(chosen, slice):  # no IndexError: for … in would take it for the end
+            raise TypeError(f"networks take a slice, got {chosen!r}; member(i) is one as a module")
+        if not range(len(self))[chosen]:
+            raise IndexError(f"some of the networks 0 … {len(self) - 1} are needed, got {chosen!r}")
         weights, biases = (tuple(p[chosen] for p in ps) for ps in (self.weights, self.biases))
         return replace(self, weights=weights, biases=biases)
 
@@ -140,13 +159,11 @@ def tanh_networks(
     sizes = [whole(f"sizes[{i}]", n) for i, n in enumerate(sizes)]
     members = whole("members", members)
     for name, std, low in (("weight_std", weight_std, "> 0"), ("bias_std", bias_std, "≥ 0")):
-        if not 0 <= std < math.inf or (std == 0 and low == "> 0"):
+        if not (isinstance(std, Real) and 0 <= std < math.inf) or (std == 0 and low == "> 0"):
             raise ValueError(f"{name} must be {low} and finite, got {std}")
-    if output not in ("tanh", "softmax"):
-        raise ValueError(f'output must be "tanh" or "softmax", got {output!r}')
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be of floating point, got {dtype}")
-    _check_generator(generator)
+    cpu_generator(generator)
 
     def draw(std, *shape):
         normal = torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -223,14 +240,15 @@ def train(
             "y must hold probabilities, rows ≥ 0 that add up to 1, for networks that end with "
             "softmax; for classes torch.nn.functional.one_hot makes them"
         )
-    if not 0 < lr < math.inf:
+    if not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise ValueError(f"lr must be positive and finite, got {lr}")
     whole("epochs", epochs, least=0)
     batch = whole("batch", batch)
-    _check_generator(generator)
+    cpu_generator(generator)
     return _train(networks, x, y, lr, epochs, batch, train_hidden, generator)
 
 
+@torch.no_grad()
 def _train(networks, x, y, lr, epochs, batch, train_hidden, generator):
     fixed = 0 if train_hidden else len(networks.weights) - 1
     if fixed:
@@ -317,12 +335,4 @@ def _check_like(networks, name, value):
         raise TypeError(
             f"{name} must have dtype and device of the networks ({w.dtype} on {w.device}), got "
             f"{kind(value)}{where}; move it with {name}.to(networks.weights[0])"
-        )
-
-
-def _check_generator(generator):
-    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-        raise TypeError(
-            "generator must be a torch.Generator on the CPU, as "
-            f"torch.Generator().manual_seed(0) makes; got {generator!r:.60}"
         )

@@ -42,6 +42,16 @@ def kind(x: object) -> str:
     return f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"{x!r:.40}"
 
 
+def cpu_generator(generator: object) -> torch.Generator:
+    """The generator itself; a TypeError unless it is one on the CPU."""
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise TypeError(
+            "generator must be a torch.Generator on the CPU, as torch.Generator().manual_seed(0) "
+            f"makes, got {generator!r:.60}: the streams of GPUs differ from model to model"
+        )
+    return generator
+
+
 def gauss(points: int) -> tuple[Tensor, Tensor]:
     """Gauss–Legendre nodes and weights on (0, 1), float64, exact for degree 2·points − 1."""
     x, w = np.polynomial.legendre.leggauss(points)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import kind, whole
+from dynbook.domains import cpu_generator, whole
 
 
 def gaussian_product_exponents(n: int, sigma: float | None = None) -> Float[Tensor, " n"]:
@@ -115,7 +115,8 @@ def sample_growth(
     k = n if k is None else whole("k", k, most=n)
     shape = (whole("length", length), *_batch(batch), k)
     scale = math.log(_sigma(sigma, n))
-    seed = torch.randint(2**63 - 1, (), generator=_generator(generator)).item()
+    generator = torch.default_generator if generator is None else cpu_generator(generator)
+    seed = torch.randint(2**63 - 1, (), generator=generator).item()
     gamma = np.random.default_rng(seed).standard_gamma(_degrees(n)[:k].numpy() / 2, shape)
     return torch.from_numpy(gamma).mul_(2).log_().div_(2).add_(scale)
 
@@ -137,7 +138,8 @@ def gaussian_matrices(
     """
     n, length = whole("n", n), whole("length", length)
     shape = (*_batch(batch), n, n)
-    scale, generator = _sigma(sigma, n), _generator(generator)
+    scale = _sigma(sigma, n)
+    generator = torch.default_generator if generator is None else cpu_generator(generator)
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be of real floating point, got {dtype}")
     return (
@@ -204,12 +206,3 @@ def _sigma(sigma: float | None, n: int) -> float:
 
 def _batch(batch: int | tuple[int, ...]) -> tuple[int, ...]:
     return tuple(whole("batch", b) for b in (batch if isinstance(batch, tuple) else (batch,)))
-
-
-def _generator(generator: torch.Generator | None) -> torch.Generator | None:
-    if generator is not None and getattr(generator, "device", None) != torch.device("cpu"):
-        raise TypeError(
-            f"generator must be a torch.Generator on the CPU, got {kind(generator)}: streams of a "
-            "GPU differ between its models; draw here, then move"
-        )
-    return generator

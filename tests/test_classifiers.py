@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynbook.classifiers import tanh_networks, train
+from dynbook.classifiers import TanhNetworks, tanh_networks, train
 from dynbook.networks import DivergenceError
 
 
@@ -82,6 +82,15 @@ def test_a_member_is_a_plain_module_with_the_same_values():
         torch.testing.assert_close(nets(own)[2], nets(x + 2)[2])
 
 
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_the_hidden_states_are_those_before_the_output(hidden):
+    nets = tanh_networks((3, *[4] * hidden, 2), 2, generator=generator(), dtype=torch.float64)
+    x, _ = patterns()
+    by_hand = torch.einsum("mkn,mpn->mpk", nets.weights[-1], nets.hidden(x)).tanh()
+    torch.testing.assert_close(nets(x), by_hand)
+    torch.testing.assert_close(nets.member(1)[:-2](x), nets.hidden(x)[1])
+
+
 def test_a_member_is_a_copy():
     nets, (x, _) = networks(), patterns()
     before = nets(x).clone()
@@ -127,6 +136,17 @@ def test_no_state_is_overwritten_later_and_the_start_is_left_alone():
     assert all(map(torch.equal, parameters(start), first))
     assert all(map(torch.equal, parameters(run[0].networks), first))
     assert not torch.equal(run[1].networks.weights[0], run[2].networks.weights[0])
+
+
+def test_training_records_no_graph_whatever_asks_for_gradients():
+    (x, y), nets = patterns(), networks()
+    plain = [e.loss for e in train(nets, x, y, lr=0.1, epochs=2, generator=generator())]
+    weights = tuple(w.clone().requires_grad_() for w in nets.weights)
+    asking = TanhNetworks(weights, nets.biases)
+    run = list(train(asking, x.requires_grad_(), y, lr=0.1, epochs=2, generator=generator()))
+    assert [e.loss.tolist() for e in run] == [loss.tolist() for loss in plain]
+    last = [run[-1].loss, *parameters(run[-1].networks)]
+    assert not any(p.requires_grad for p in last)
 
 
 def test_the_loss_is_that_of_the_formula_and_falls():
@@ -228,6 +248,8 @@ def go(x=X, y=Y, generator=G, **more):
         (lambda: go(x=X[:0], y=Y[:0]), ValueError, "x must have shape"),
         (lambda: go(y=Y[1:]), ValueError, "as many rows, got 70 and 69"),
         (lambda: go(x=X / 0), ValueError, "x must be finite"),
+        (lambda: go(lr="0.1"), ValueError, "lr must be positive and finite, got 0.1"),
+        (lambda: make(weight_std="1"), ValueError, "weight_std must be > 0"),
         (lambda: go(lr=0), ValueError, "lr must be positive and finite"),
         (lambda: go(lr=math.inf), ValueError, "lr must be positive and finite"),
         (lambda: go(epochs=-1), ValueError, "epochs must be an integer ≥ 0"),
@@ -235,8 +257,14 @@ def go(x=X, y=Y, generator=G, **more):
         (lambda: NETS(X[:, :2]), ValueError, r"x must have shape \(P, 3\) or \(3, P, 3\)"),
         (lambda: NETS.hidden(X.float()), TypeError, "x must have dtype"),
         (lambda: NETS(X.expand(2, 70, 3)), ValueError, r"\(3, P, 3\), got \(2, 70, 3\)"),
-        (lambda: NETS[1], IndexError, r"a slice.*got 1; member\(i\)"),
-        (lambda: NETS[3:], IndexError, "a slice that holds some of 0 … 2"),
+        (lambda: NETS[1], TypeError, r"a slice, got 1; member\(i\)"),
+        (lambda: list(NETS), TypeError, r"a slice, got 0"),
+        (lambda: NETS[3:], IndexError, "some of the networks 0 … 2 are needed"),
+        (lambda: TanhNetworks((), ()), ValueError, "weights must have shapes"),
+        (lambda: TanhNetworks((X,), (X[0],)), ValueError, "weights must have shapes"),
+        (lambda: TanhNetworks(NETS.weights[1:], NETS.biases), ValueError, r"and biases .* got"),
+        (lambda: TanhNetworks(NETS.weights[::2], NETS.biases[::2]), ValueError, "weights must"),
+        (lambda: TanhNetworks(NETS.weights, NETS.biases, "linear"), ValueError, "output must be"),
         (lambda: NETS.member(3), IndexError, "networks 0 … 2, got 3"),
     ],
 )

@@ -182,7 +182,7 @@ def test_what_else_is_refused():
     for sigma in (0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=f"sigma must be positive and finite, got {sigma}"):
             gaussian_product_exponents(3, sigma)
-    with pytest.raises(TypeError, match=r"generator must be a torch.Generator on the CPU, got 3"):
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator on the CPU,.* got 3"):
         sample_growth(3, 2, generator=3)
     with pytest.raises(ValueError, match="sigma must be positive and finite, got a"):
         gaussian_product_exponents(3, "a")
