@@ -89,6 +89,8 @@ def test_the_hidden_states_are_those_before_the_output(hidden):
     by_hand = torch.einsum("mkn,mpn->mpk", nets.weights[-1], nets.hidden(x)).tanh()
     torch.testing.assert_close(nets(x), by_hand)
     torch.testing.assert_close(nets.member(1)[:-2](x), nets.hidden(x)[1])
+    three = tanh_networks((3, 4, 2), 1, output="softmax", generator=generator()).member(0)
+    torch.testing.assert_close(three(x.float()[:, None])[:, 0], three(x.float()))
 
 
 def test_a_member_is_a_copy():

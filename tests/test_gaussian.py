@@ -3,6 +3,7 @@ import math
 import mpmath
 import pytest
 import torch
+from scipy import integrate, stats
 
 from dynbook.gaussian import activation_means, gaussian_mean, pair_means
 
@@ -128,21 +129,43 @@ def test_pairs_of_relu_are_the_arc_cosine_kernel(delta, device):
     torch.testing.assert_close(slope, torch.full_like(q, tangent), rtol=1e-12, atol=1e-15)
 
 
+def clipped_pair(q, delta):
+    """Both means for a hard tanh: over u₂ given u₁ by hand, over u₁ with QUADPACK."""
+    root, c, s = math.sqrt(q), 1 - delta, math.sqrt(delta * (2 - delta) * q)
+    far, corners = 9 * root, [-1, 1, -1 / c, 1 / c]
+
+    def density(u):
+        return stats.norm.pdf(u / root) / root
+
+    def given(u):
+        """P(|u₂| < 1) and ⟨φ(u₂)⟩, where u₂ ~ N(cu, s²)."""
+        a, b = (-1 - c * u) / s, (1 - c * u) / s
+        inside = stats.norm.cdf(b) - stats.norm.cdf(a)
+        middle = c * u * inside + s * (stats.norm.pdf(a) - stats.norm.pdf(b))
+        return inside, stats.norm.cdf(-b) - stats.norm.cdf(a) + middle
+
+    def over(f, end):
+        at = [p for p in corners if abs(p) < end]
+        return integrate.quad(f, -end, end, points=at or None, epsabs=1e-14, limit=400)[0]
+
+    def clip(u):
+        return min(max(u, -1), 1)
+
+    gap = over(lambda u: density(u) * clip(u) * (clip(u) - given(u)[1]), far)
+    return gap, over(lambda u: density(u) * given(u)[0], min(far, 1))
+
+
 @pytest.mark.parametrize("delta", [1.7, 0.5, 1e-3])
-def test_pairs_of_a_hard_tanh_are_a_double_integral(delta):
-    """Two kinks: a midpoint sum over the plane, a million and a half points, agrees to 1e-5."""
-    q = torch.tensor([2.0], dtype=torch.float64)
-    distance, slope = pair_means(
-        lambda x: x.clamp(-1, 1), q, torch.tensor([delta], dtype=torch.float64), kinks=(-1, 1)
+@pytest.mark.parametrize("q", [0.05, 2.0, 30.0])
+def test_pairs_of_a_hard_tanh_keep_their_digits(q, delta):
+    """Two kinks for each of the two, the line of meeting of which moves with δ."""
+    means = pair_means(
+        lambda x: x.clamp(-1, 1),
+        torch.tensor([q], dtype=torch.float64),
+        torch.tensor([delta], dtype=torch.float64),
+        kinks=(-1, 1),
     )
-    z = (torch.arange(1200, dtype=torch.float64) + 0.5) / 100 - 6
-    weight = (-(z[:, None] ** 2 + z**2) / 2).exp() / (2e4 * math.pi)
-    alpha, beta = math.sqrt(2 - delta), math.sqrt(delta)  # √q = √2
-    one, two = alpha * z[:, None] + beta * z, alpha * z[:, None] - beta * z
-    gap = ((one.clamp(-1, 1) - two.clamp(-1, 1)).square() * weight).sum() / 2
-    both = ((one.abs() < 1) & (two.abs() < 1)).double().mul(weight).sum()
-    assert distance.item() == pytest.approx(gap.item(), rel=2e-4)
-    assert slope.item() == pytest.approx(both.item(), rel=2e-3)
+    assert [mean.item() for mean in means] == pytest.approx(clipped_pair(q, delta), rel=1e-11)
 
 
 def test_a_batch_of_pairs_is_its_members():
