@@ -190,7 +190,8 @@ def lyapunov_exponent(
 ) -> Float[Tensor, "*b"]:
     """Largest Lyapunov exponent of infinitely wide random layers, λ = ½ ln χ₁, per layer.
 
-    Width goes to infinity first, then depth. Arguments and errors are those of :func:`chi`.
+    Width goes to infinity first, then depth. Arguments are those of :func:`length_map`, errors
+    those of :func:`chi`.
     """
     return chi(phi, sigma_w, sigma_b, kinks=kinks).log() / 2
 

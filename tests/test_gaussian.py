@@ -130,40 +130,40 @@ def test_pairs_of_relu_are_the_arc_cosine_kernel(delta, device):
 
 
 def clipped_pair(q, delta):
-    """Both means for a hard tanh: over u₂ given u₁ by hand, over u₁ with QUADPACK."""
+    """Both means for φ = x clipped to (−1, 2): over u₂ given u₁ by hand, over u₁ by QUADPACK."""
     root, c, s = math.sqrt(q), 1 - delta, math.sqrt(delta * (2 - delta) * q)
-    far, corners = 9 * root, [-1, 1, -1 / c, 1 / c]
+    far, corners = 9 * root, [-1, 2, -1 / c, 2 / c]
 
     def density(u):
         return stats.norm.pdf(u / root) / root
 
     def given(u):
-        """P(|u₂| < 1) and ⟨φ(u₂)⟩, where u₂ ~ N(cu, s²)."""
-        a, b = (-1 - c * u) / s, (1 - c * u) / s
+        """P(−1 < u₂ < 2) and ⟨φ(u₂)⟩, where u₂ ~ N(cu, s²)."""
+        a, b = (-1 - c * u) / s, (2 - c * u) / s
         inside = stats.norm.cdf(b) - stats.norm.cdf(a)
         middle = c * u * inside + s * (stats.norm.pdf(a) - stats.norm.pdf(b))
-        return inside, stats.norm.cdf(-b) - stats.norm.cdf(a) + middle
+        return inside, 2 * stats.norm.cdf(-b) - stats.norm.cdf(a) + middle
 
-    def over(f, end):
-        at = [p for p in corners if abs(p) < end]
-        return integrate.quad(f, -end, end, points=at or None, epsabs=1e-14, limit=400)[0]
+    def over(f, low, high):
+        at = [p for p in corners if low < p < high]
+        return integrate.quad(f, low, high, points=at or None, epsabs=1e-14, limit=400)[0]
 
     def clip(u):
-        return min(max(u, -1), 1)
+        return min(max(u, -1), 2)
 
-    gap = over(lambda u: density(u) * clip(u) * (clip(u) - given(u)[1]), far)
-    return gap, over(lambda u: density(u) * given(u)[0], min(far, 1))
+    gap = over(lambda u: density(u) * clip(u) * (clip(u) - given(u)[1]), -far, far)
+    return gap, over(lambda u: density(u) * given(u)[0], max(-far, -1), min(far, 2))
 
 
 @pytest.mark.parametrize("delta", [1.7, 0.5, 1e-3])
 @pytest.mark.parametrize("q", [0.05, 2.0, 30.0])
-def test_pairs_of_a_hard_tanh_keep_their_digits(q, delta):
-    """Two kinks for each of the two, the line of meeting of which moves with δ."""
+def test_pairs_of_a_clipped_line_keep_their_digits(q, delta):
+    """Two kinks each, not symmetric; where those of one meet those of the other moves with δ."""
     means = pair_means(
-        lambda x: x.clamp(-1, 1),
+        lambda x: x.clamp(-1, 2),
         torch.tensor([q], dtype=torch.float64),
         torch.tensor([delta], dtype=torch.float64),
-        kinks=(-1, 1),
+        kinks=(-1, 2),
     )
     assert [mean.item() for mean in means] == pytest.approx(clipped_pair(q, delta), rel=1e-11)
 
