@@ -82,7 +82,7 @@ def sample_growth(
     A Gaussian matrix looks the same in every orthonormal frame, so that the QR factors along the
     product are independent, and R_ii/σ is a χ variate with N − i + 1 degrees of freedom
     (Bartlett): k gamma variates a factor instead of 4N²k operations, with exactly the law of
-    :func:`~dynbook.lyapunov.matrix_product_spectrum`.
+    :func:`~dynbook.products.matrix_product_spectrum`.
 
     Parameters
     ----------
