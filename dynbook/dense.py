@@ -5,14 +5,16 @@ Points and tangents of a chunk lie one upon the other, so that a layer is one ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.functional import linear
 
-from dynbook.maps import Map
+from dynbook.maps import Map, opened
 
 _ELEMENTWISE = (
     *(nn.Tanh, nn.ReLU, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU),
@@ -23,10 +25,11 @@ _NEUTRAL = (nn.Identity, nn.Dropout)
 
 @dataclass(frozen=True)
 class Dense:
-    """s → φ(W s + b), φ a chain of elementwise modules; none of them is a lone tanh.
+    """s → φ(W s + b), φ a chain of elementwise modules.
 
-    For tanh z = 2 σ(2z) − 1, with the sigmoid σ, which takes a quarter of the time: factors and
-    shifts are in the weights of this layer and the next. ``scale`` is what tangents of s lack.
+    For a lone tanh, tanh z = 2 σ(2z) − 1, with the sigmoid σ, which takes a quarter of the time:
+    factors and shifts are in the weights of this layer and the next. States near 0 lose digits by
+    that; where the next layer would show it, tanh remains. ``scale`` is what tangents of s lack.
     """
 
     weight: Tensor
@@ -38,8 +41,8 @@ class Dense:
 def dense(maps: list[Map]) -> list[Dense] | None:
     """The layers as such, or None if one of them is anything else."""
     found, scale, shift = [], 1, 0  # the input of a layer is scale · s + shift
-    for layer in maps:
-        modules = [m for m in _leaves(layer) if type(m) not in _NEUTRAL]
+    parts = [[m for m in opened(layer) if type(m) not in _NEUTRAL] for layer in maps]
+    for modules, following in zip_longest(parts, parts[1:], fillvalue=()):
         first, rest = (modules[0], tuple(modules[1:])) if modules else (None, ())
         plain = type(first) is nn.Linear and all(type(m) in _ELEMENTWISE for m in rest)
         if not plain or any(m._forward_hooks or m._forward_pre_hooks for m in modules):
@@ -47,7 +50,7 @@ def dense(maps: list[Map]) -> list[Dense] | None:
         weight = first.weight.detach().double()
         bias = shift * weight.sum(1)
         bias = bias if first.bias is None else bias + first.bias.detach()
-        if tanh := [type(m) for m in rest] == [nn.Tanh]:
+        if tanh := [type(m) for m in rest] == [nn.Tanh] and not _steep(following):
             weight, bias, rest = 2 * weight, 2 * bias, (nn.Sigmoid(),)
         weight = (scale * weight).to(first.weight)
         scale, shift = (2, -1) if tanh else (1, 0)
@@ -110,7 +113,7 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
     return linear(x, weight)
 
 
-def _leaves(layer: Map) -> list[Map]:
-    if type(layer) is nn.Sequential:
-        return [leaf for part in layer for leaf in _leaves(part)]
-    return [layer]
+def _steep(modules: Sequence[Map]) -> bool:
+    """Whether some row of the weights is so long that ε times it is no longer small."""
+    weight = getattr(modules[0], "weight", None) if modules else None
+    return weight is not None and bool(torch.linalg.vector_norm(weight, dim=-1).amax() > 100)

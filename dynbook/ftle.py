@@ -6,9 +6,9 @@ ten layers the two differ.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -131,6 +131,11 @@ def ftle_field(
     maps = layers(network)
     own = next(iter(parameters(maps).values()), torch.empty(0))
     like = {"dtype": dtype or own.dtype, "device": device or own.device}
+    if like["dtype"] not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"dtype must be torch.float32 or torch.float64, got {like['dtype']}; convert the "
+            "network with network.double()"
+        )
     x, y = _axis("xlim", xlim, n, **like), _axis("ylim", ylim, n, **like)
     some = [0, n // 2, -1]
     jacobians = Jacobians(maps, torch.stack([x[some], y[some]], -1), forward=True)
@@ -164,7 +169,11 @@ def _log_singular_values(tangents: Tensor, scale: Tensor, k: int) -> Tensor:
 
 
 def _axis(name: str, limits: tuple[float, float], n: int, **like) -> Tensor:
+    pair = isinstance(limits, Sequence) and len(limits) == 2
+    if not pair or not all(isinstance(end, Real) for end in limits):
+        raise TypeError(f"{name} must be two numbers, (low, high), got {limits!r:.40}")
     low, high = limits
-    if not -math.inf < low < high < math.inf:
+    most = torch.finfo(like["dtype"]).max / 2  # their difference is one of its numbers, too
+    if not -most < low < high < most:
         raise ValueError(f"{name} must be finite and ascending, got ({low}, {high})")
     return torch.linspace(low, high, n, **like)

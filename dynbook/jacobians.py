@@ -37,8 +37,9 @@ class Jacobians:
                     f"{name} must share dtype and device with the inputs, got {value.dtype} on "
                     f"{value.device}, and {probe.dtype} on {probe.device}: move one with .to(...)"
                 )
-        self.maps = maps
-        self.widths = widths = _widths(maps, probe)
+        # Clones, for layers that work in place.
+        self.maps = [lambda x, layer=layer: layer(x.clone()) for layer in maps]
+        self.widths = widths = _widths(self.maps, probe)
         self.forward = forward or widths[0] <= widths[-1]
         count = widths[0] if self.forward else widths[-1]
         self.dense = dense(maps)

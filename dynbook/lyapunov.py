@@ -14,7 +14,7 @@ from torch import Tensor
 from dynbook.domains import whole
 from dynbook.maps import Map
 from dynbook.orthonormal import orthonormalize
-from dynbook.products import Spectrum
+from dynbook.products import Spectrum, gathered
 from dynbook.products import matrix_product_spectrum as matrix_product_spectrum
 from dynbook.tangent import LyapunovError, Push, first_frame, overflow, pushes, within_range
 
@@ -138,11 +138,9 @@ def lyapunov_spectrum(
     if not (isinstance(dt, Real) and 0 < dt < math.inf):
         raise ValueError(f"dt must be a positive number, got {dt!r:.40}")
     x, Q = first_frame(x0, k, frame, generator)
-    pivots = []
-    for *end, R in _frames(pushes(steps, n, transient), x, Q, qr_every, transient, method):
-        pivots.append(R.diagonal(dim1=-2, dim2=-1).clone())  # not all of R is kept
-        x, Q = end
-    growth = torch.stack(pivots[1:]).log() / (qr_every * dt)
+    frames = _frames(pushes(steps, n, transient), x, Q, qr_every, transient, method)
+    pivots, (x, Q) = gathered((R.diagonal(dim1=-2, dim2=-1).clone(), (x, Q)) for x, Q, R in frames)
+    growth = pivots[1:].log() / (qr_every * dt)
     return Spectrum(growth.mean(0), growth, dt, qr_every, x, Q)
 
 

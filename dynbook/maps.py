@@ -60,7 +60,7 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
     if not isinstance(network, nn.Module):
         return parts
     groups: list[list[nn.Module]] = [[]]
-    for module in _opened(network):
+    for module in opened(network):
         if _has_weights(module) and any(map(_has_weights, groups[-1])):
             groups.append([])
         groups[-1].append(module)
@@ -71,7 +71,7 @@ def _has_weights(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _is_chain(network: nn.Module) -> bool:
+def _is_chain(network: Map) -> bool:
     """Whether its parts, one after the other, are all that it does."""
     if isinstance(network, nn.ModuleList):
         return True
@@ -79,9 +79,10 @@ def _is_chain(network: nn.Module) -> bool:
     return plain and not (network._forward_hooks or network._forward_pre_hooks)
 
 
-def _opened(network: nn.Module) -> list[nn.Module]:
+def opened(network: Map) -> list[Map]:
+    """The modules that chains within chains hold, in their order."""
     if _is_chain(network):
-        return [part for child in network for part in _opened(child)]
+        return [part for child in network for part in opened(child)]
     return [network]
 
 
@@ -329,27 +330,22 @@ def states(name: str, x: object) -> Tensor:
 
 
 def advance(step: Map, x: Tensor, count: int) -> Tensor:
-    """The state after step number count."""
+    """The state after step number count, if that step keeps shape, dtype and device."""
     try:
         after = step(x)
     except RuntimeError as error:
         raise ValueError(f"step {count} must take {_described(x)}, but stops: {error}") from error
-    return like_before(after, x, count)
-
-
-def like_before(after: object, before: Tensor, count: int) -> Tensor:
-    """The state after step number count, if that step kept shape, dtype and device."""
     if not isinstance(after, Tensor):
         raise TypeError(f"step {count} must return a tensor, got {kind(after)}")
-    if after.shape != before.shape:
+    if after.shape != x.shape:
         raise ValueError(
-            f"step {count} must keep the shape of its state, but takes {tuple(before.shape)} to "
+            f"step {count} must keep the shape of its state, but takes {tuple(x.shape)} to "
             f"{tuple(after.shape)}; where layers change width, dynbook.ftle has their exponents"
         )
-    if after.dtype != before.dtype or after.device != before.device:
+    if after.dtype != x.dtype or after.device != x.device:
         raise TypeError(
-            f"step {count} must keep dtype and device of its state, but takes {before.dtype} on "
-            f"{before.device} to {after.dtype} on {after.device}; give x0 those of the map"
+            f"step {count} must keep dtype and device of its state, but takes {x.dtype} on "
+            f"{x.device} to {after.dtype} on {after.device}; give x0 those of the map"
         )
     return after
 

@@ -51,6 +51,8 @@ def orthonormalize(
     """
     if not isinstance(Y, Tensor) or Y.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"Y must be a float32 or float64 tensor, got {kind(Y)}")
+    if Y.layout != torch.strided:
+        raise TypeError(f"Y must be dense, got {Y.layout}; use Y.to_dense()")
     if Y.ndim < 2 or not 1 <= Y.shape[-1] <= Y.shape[-2]:
         raise ValueError(f"Y must have shape (..., D, k) with 1 ≤ k ≤ D, got {tuple(Y.shape)}")
     if not all_finite(Y):
@@ -99,7 +101,9 @@ def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:
     sign = torch.ones_like(pivots).copysign(pivots)
     Q *= sign[..., None, :]
     R *= sign[..., :, None]
-    if pivots.min() <= _rounding(Y) * torch.linalg.vector_norm(R):  # else no column can be flat
+    if pivots.numel() and pivots.min() <= _rounding(Y) * torch.linalg.vector_norm(
+        R
+    ):  # else no column can be flat
         pivots.masked_fill_(pivots <= _rounding(Y) * R.abs().amax(-2), 0)
     return Q, R
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,8 @@ from dynbook.domains import kind, whole
 from dynbook.maps import states
 from dynbook.orthonormal import orthonormalize, triangular
 from dynbook.tangent import first_frame, overflow, within_range
+
+State = TypeVar("State")
 
 #: Loss allowed to an exponent, per factor, by multiplying several between two QR decompositions.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -79,6 +82,21 @@ class Spectrum:
         return torch.where(self.exponents.isneginf(), 0, errors)
 
 
+def gathered(run: Iterable[tuple[Tensor, State]]) -> tuple[Tensor, State]:
+    """All rows of a run, stacked, and its last state.
+
+    Rows are stacked by a thousand on the way: each as a tensor of its own takes half a kilobyte.
+    """
+    blocks, rows, state = [], [], None
+    for row, after in run:
+        rows.append(row)
+        state = after
+        if len(rows) == 1000:
+            blocks.append(torch.stack(rows))
+            rows.clear()
+    return torch.cat([*blocks, *(row[None] for row in rows)]), state
+
+
 @torch.no_grad()
 def matrix_product_spectrum(
     matrices: Float[Tensor, "L *b N N"] | Iterable[Float[Tensor, "*b N N"]],
@@ -137,11 +155,8 @@ def matrix_product_spectrum(
         q = _longest(matrices, Q, transient, method)
     else:
         q = whole("qr_every", qr_every)
-    rows = []
-    for logs, after in _rows(chain([first], rest), Q, q, transient, method):
-        rows.append(logs)
-        Q = after
-    growth = torch.stack(rows) / q
+    growth, Q = gathered(_rows(chain([first], rest), Q, q, transient, method))
+    growth = growth / q
     return Spectrum(growth.mean(0), growth, 1.0, q, frame=Q)
 
 

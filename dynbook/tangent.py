@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import first_bad, kind, whole
-from dynbook.maps import Map, can_be_called, like_before, states
+from dynbook.domains import cpu_generator, first_bad, kind, whole
+from dynbook.maps import Map, advance, can_be_called, states
 from dynbook.orthonormal import all_finite, orthonormalize
 
 Tangent = Callable[[Tensor], Tensor]
@@ -48,7 +48,7 @@ def linearize(
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        after = like_before(step(x.clone()), x, count)  # a clone, for steps that work in place
+        after = advance(step, x.clone(), count)  # a clone, for steps that work in place
         u = torch.zeros_like(after, requires_grad=True)
         pulled = None
         if after.requires_grad:
@@ -90,10 +90,7 @@ def first_frame(
     if frame is None:
         k = whole("k", D if k is None else k, most=D)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-            raise TypeError(
-                f"generator must be a torch.Generator on the CPU, got {generator!r:.60}"
-            )
+        cpu_generator(generator)
         drawn = torch.randn(D, k, generator=generator, dtype=torch.float64)
         return x, orthonormalize(drawn.to(x))[0].expand(*x.shape, k)
     states("frame", frame)
@@ -124,6 +121,7 @@ def pushes(steps: Map | Iterable[Map], n: int | None, transient: int) -> Iterato
     elif not isinstance(steps, Iterable):
         raise TypeError(f"steps must be a map or an iterable of maps, got {kind(steps)}")
     stop = None if n is None else n + whole("transient", transient, least=0)
+    number = 0
     for number, step in enumerate(islice(steps, stop), 1):
         yield partial(_push, can_be_called(f"step {number}", step), number)
     if stop is not None and number < stop:

@@ -191,6 +191,49 @@ def test_activations_in_place_change_nothing():
         torch.testing.assert_close(ftle(maps, inputs(5, 2)), ftle(plain, inputs(5, 2)))
 
 
+@pytest.mark.parametrize("outputs", [5, 2], ids=["forward", "reverse"])
+def test_layers_that_work_in_place_leave_the_inputs_alone(outputs):
+    """3x in place, twice: pushed forward and pulled back."""
+    last = network((5, outputs))
+    x = inputs(4, 5)
+    before, by_hand = x.clone(), ftle([lambda x: 9 * x, last], x) * 2 / 3
+    torch.testing.assert_close(ftle([lambda x: x.mul_(3)] * 2 + [last], x), by_hand)
+    assert torch.equal(x, before)
+
+
+def test_hooks_are_seen():
+    """One that triples what a part of the network gives, another what it takes."""
+    net, x = nn.Sequential(network((4, 4)), network((4, 3))), inputs(5, 4)
+    tripled = [net[0], lambda x: 3 * x, net[1]]
+    expected = ftle(tripled, x) * 3 / 2
+    net[0].register_forward_hook(lambda module, x, y: 3 * y)
+    torch.testing.assert_close(ftle(net, x), expected)
+    plain = nn.Sequential(network((4, 4)), network((4, 3)))
+    plain[1].register_forward_pre_hook(lambda module, x: (3 * x[0],))
+    torch.testing.assert_close(ftle(plain, x), expected)
+
+
+@pytest.mark.parametrize(
+    "dtype, gain, tol",
+    [
+        (torch.float32, 50, 3e-4),
+        (torch.float32, 1e4, 1e-6),
+        (torch.float32, 1e8, 1e-6),
+        (torch.float64, 1e12, 1e-12),
+        (torch.float64, 1e200, 1e-12),
+    ],
+    ids=str,
+)
+def test_small_states_before_a_steep_layer_keep_their_digits(dtype, gain, tol):
+    """tanh(g tanh(x/g)) = tanh x + O(g⁻²), so that the exponents are −ln cosh x."""
+    modules = [nn.Linear(2, 2, bias=False, dtype=dtype) for _ in range(2)]
+    for linear, factor in zip(modules, (1 / gain, gain), strict=True):
+        nn.init.eye_(linear.weight).data.mul_(factor)
+    net = nn.Sequential(modules[0], nn.Tanh(), modules[1], nn.Tanh())
+    x = torch.tensor([0.5, -1.0], dtype=dtype)
+    torch.testing.assert_close(ftle(net, x, 2), -x.cosh().log(), rtol=0, atol=tol)
+
+
 def test_the_direction_of_a_shear_is_found_by_hand():
     """J = diag(1, 3) turned by 30°: stretched most along its second axis."""
     angle = math.pi / 6
@@ -279,6 +322,17 @@ def test_a_lattice_must_be_one(limits, words):
         ftle_field(network((2, 3)), *limits)
     with pytest.raises(ValueError, match="chunk must be an integer ≥ 1, got 0"):
         ftle_field(network((2, 3)), (0, 1), (0, 1), 3, chunk=0)
+
+
+def test_a_lattice_needs_a_dtype_that_can_tell_its_points_apart():
+    for net in (network((2, 3)).half(), network((2, 3), dtype=torch.bfloat16)):
+        with pytest.raises(TypeError, match=r"float32 or torch.float64, got .*\.double\(\)"):
+            ftle_field(net, (0, 1), (0, 1), 3)
+    for bad in (1.0, "ab", (0, 1, 2)):
+        with pytest.raises(TypeError, match=r"xlim must be two numbers, \(low, high\), got"):
+            ftle_field(network((2, 3)), bad, (0, 1), 3)
+    with pytest.raises(ValueError, match=r"ylim must be finite and ascending, got \(0, 1e\+300"):
+        ftle_field(network((2, 3), dtype=torch.float32), (0, 1), (0, 1e300), 3)
 
 
 def test_inputs_must_fit_the_network():

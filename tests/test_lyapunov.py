@@ -275,6 +275,21 @@ def test_neither_the_factors_nor_their_triangles_are_kept():
     assert alive < 10
 
 
+def test_a_long_run_keeps_numbers_and_few_tensors():
+    """Growth ln 1, …, ln 2500: two thousand of them are in two tensors when the last comes."""
+    alive = []
+
+    def drawn():
+        for count in range(1, 2501):
+            if count in (1, 2500):
+                alive.append(sum(isinstance(t, torch.Tensor) for t in gc.get_objects()))
+            yield torch.full((1, 1), count, dtype=F64)
+
+    growth = matrix_product_spectrum(drawn()).growth[:, 0]
+    torch.testing.assert_close(growth, torch.arange(1, 2501, dtype=F64).log())
+    assert alive[1] - alive[0] < 600
+
+
 def test_single_precision_is_a_choice_and_the_leading_exponent_survives_it():
     x0 = attractor(20, 2)
     s = lyapunov_spectrum(henon, x0.float(), n=20)
@@ -359,6 +374,7 @@ A = normal(6, 3, 3)
         (TypeError, lambda: spectrum(3), "steps must be a map or an iterable of maps, got 3"),
         (TypeError, lambda: spectrum([torch.tanh, 2]), "step 2 must be a function.*got 2"),
         (ValueError, lambda: spectrum([torch.tanh] * 3), r"transient \+ n = 4 maps, got 3"),
+        (ValueError, lambda: spectrum([]), r"transient \+ n = 4 maps, got 0"),
         (ValueError, lambda: spectrum([], n=None), "more steps than the transient.*got 0 steps"),
         (ValueError, lambda: spectrum([torch.tanh] * 3, n=None, transient=3), r"transient \(3\)"),
         (ValueError, lambda: spectrum(lambda x: x[:2]), r"step 1 must keep the shape.*\(3,\) to"),

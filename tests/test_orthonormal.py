@@ -142,3 +142,14 @@ def test_only_what_overflows_is_refused(method):
     torch.testing.assert_close(Q, torch.eye(3, dtype=F64).expand(400, 3, 3))
     with pytest.raises(OverflowError, match=r"entries up to 1.7e\+308 its norms overflow"):
         orthonormalize(torch.full((3, 1), 1.7e308, dtype=F64), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_frames_have_no_factors(method):
+    Q, R = orthonormalize(normal(0, 3, 2), method)
+    assert Q.shape == (0, 3, 2) and R.shape == (0, 2, 2)
+
+
+def test_sparse_frames_are_refused():
+    with pytest.raises(TypeError, match=r"Y must be dense.*Y.to_dense\(\)"):
+        orthonormalize(torch.eye(3).to_sparse())
