@@ -105,6 +105,7 @@ def kernel_environment(threads: int, root: Path = ROOT) -> dict[str, str]:
         "DYNBOOK_BUILD": "1",
         "IPYTHONDIR": str(profile),
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": str(root),
     }
@@ -228,6 +229,7 @@ class Outputs:
 async def _run_all(pages: list[Page], outputs: Outputs, timeout: int) -> dict[str, Run]:
     cores = int(machine()["cores"])
     jobs = min(cores, len(pages))
+    threads = max(1, cores // jobs // 2)  # on a core that is not free the others wait for one
     free, left, runs = asyncio.Semaphore(jobs), len(pages), {}
     print(f"execution: {left} notebook{'s' * (left > 1)} to run, {jobs} at once", flush=True)
 
@@ -235,7 +237,7 @@ async def _run_all(pages: list[Page], outputs: Outputs, timeout: int) -> dict[st
         nonlocal left
         async with free:
             print(f"execution: {page.name} starts", flush=True)
-            notebook, seconds = await run_page(page, threads=cores // jobs, timeout=timeout)
+            notebook, seconds = await run_page(page, threads=threads, timeout=timeout)
             runs[page.name] = outputs.keep(page, notebook, seconds)
             left -= 1
             print(f"execution: {page.name} done in {seconds:.1f} s, {left} left", flush=True)
