@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
 from dynbook.dense import dense, push, rescale
-from dynbook.domains import finite, first_bad
+from dynbook.domains import finite, first_bad, kind
 from dynbook.maps import Map
 from dynbook.tangent import LyapunovError
 
@@ -75,10 +75,11 @@ def _widths(maps: list[Map], probe: Tensor) -> list[int]:
             together, alone = layer(probe), layer(probe[:2])
         except RuntimeError as error:
             raise ValueError(f"layer {i} must take inputs (..., {widths[-1]}): {error}") from error
-        if together.ndim != 2 or len(together) != 3:
+        if not isinstance(together, Tensor) or together.ndim != 2 or len(together) != 3:
+            got = tuple(together.shape) if isinstance(together, Tensor) else kind(together)
             raise ValueError(
                 f"layer {i} must map (..., {widths[-1]}) to (..., width), but takes "
-                f"{tuple(probe.shape)} to {tuple(together.shape)}"
+                f"{tuple(probe.shape)} to {got}"
             )
         noise = math.sqrt(torch.finfo(probe.dtype).eps) * together.abs().max()
         if ((together[:2] - alone).abs() > noise).any():
@@ -97,6 +98,7 @@ def _push(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
     tangents, scale = _basis(x), x.new_zeros(len(x), dtype=torch.float64)
     for i, layer in enumerate(maps):
         tangents = vmap(lambda t, layer=layer, x=x: jvp(layer, (x,), (t,))[1])(tangents)
+        tangents = tangents.contiguous()  # what a layer expands cannot be rescaled in place
         x = _state(layer, x, i)
         scale = _rescaled(tangents, scale, i)
     return tangents, scale
@@ -111,7 +113,7 @@ def _pull(maps: list[Map], x: Tensor) -> tuple[Tensor, Tensor]:
     cotangents, scale = _basis(x), x.new_zeros(len(x), dtype=torch.float64)
     for i, layer in reversed(list(enumerate(maps))):
         pull = vjp(layer, before[i])[1]
-        cotangents = vmap(lambda v, pull=pull: pull(v)[0])(cotangents)
+        cotangents = vmap(lambda v, pull=pull: pull(v)[0])(cotangents).contiguous()
         scale = _rescaled(cotangents, scale, i)
     return cotangents, scale
 

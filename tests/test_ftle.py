@@ -201,16 +201,28 @@ def test_layers_that_work_in_place_leave_the_inputs_alone(outputs):
     assert torch.equal(x, before)
 
 
-def test_hooks_are_seen():
-    """One that triples what a part of the network gives, another what it takes."""
+@pytest.mark.parametrize("copies", [2, 7], ids=["reverse", "forward"])
+def test_layers_may_return_views(copies):
+    """A sum of five, copied: σ = √(5 · copies); and nothing at all, of a sign."""
+    maps = [lambda x: x.sum(-1, keepdim=True).expand(-1, copies)]
+    expected = torch.full((4, 1), math.log(5 * copies) / 2, dtype=torch.float64)
+    torch.testing.assert_close(ftle(maps, inputs(4, 5)), expected)
+    assert ftle([torch.sign, lambda x: x.detach()[:, :copies]], inputs(4, 5)).isneginf().all()
+
+
+@pytest.mark.parametrize("where", [(0,), (0, 1), (1,), (1, 0)], ids=str)
+def test_hooks_are_seen(where):
+    """What goes from the first layer to the second is tripled by a hook on a chain or a leaf."""
     net, x = nn.Sequential(network((4, 4)), network((4, 3))), inputs(5, 4)
-    tripled = [net[0], lambda x: 3 * x, net[1]]
-    expected = ftle(tripled, x) * 3 / 2
-    net[0].register_forward_hook(lambda module, x, y: 3 * y)
+    expected = ftle([net[0], lambda x: 3 * x, net[1]], x) * 3 / 2
+    module = net
+    for i in where:
+        module = module[i]
+    if where[0] == 0:
+        module.register_forward_hook(lambda module, x, y: 3 * y)
+    else:
+        module.register_forward_pre_hook(lambda module, x: (3 * x[0],))
     torch.testing.assert_close(ftle(net, x), expected)
-    plain = nn.Sequential(network((4, 4)), network((4, 3)))
-    plain[1].register_forward_pre_hook(lambda module, x: (3 * x[0],))
-    torch.testing.assert_close(ftle(plain, x), expected)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +356,8 @@ def test_inputs_must_fit_the_network():
         TypeError, match=r"x must be a float32 or float64 tensor, got a torch.int64"
     ):
         ftle(net, torch.ones(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"layer 0 must map .* takes \(3, 3\) to \(tensor"):
+        ftle([lambda x: (x, x)], x)
     with pytest.raises(ValueError, match="x must have"):
         ftle(net, torch.tensor(1.0).double())
     with pytest.raises(ValueError, match="x must be finite, got nan at index"):

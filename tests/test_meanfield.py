@@ -56,6 +56,7 @@ def test_a_variance_of_any_size_is_resolved_or_infinite():
     assert length_map(relu, math.inf, 1.0, 0.0) == math.inf
     assert length_map(tanh, math.inf, 1.0, 0.0) == 1
     assert chi(torch.square, 1.2, 0.3) == math.inf
+    assert fixed_point(lambda x: 0 * x, 1.0, 0.0) == 0
 
 
 def test_tiny_weights_are_no_nan():
