@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 
 from dynbook.check import judge
+from dynbook.meanfield import critical_line, depth_scale
 
 HAT = [0, 0, 0, 5, -10, 5, 0, 0, 0, 0]
 FORMS = [
@@ -103,3 +105,83 @@ def test_the_steep_tanh_layer_is_counted_by_quadrature():
     count = int((values**2 > 2.0**-23 * values[0] ** 2).sum())
     assert judge("3.3", count).ok
     assert not judge("3.3", count + 1).ok and not judge("3.3", count - 1).ok
+
+
+#: Trace of BA is 7/2 and its determinant 1, so 2 cosh 2λ = 7/2; the other right answers are as
+#: short.
+PERIODIC = math.acosh(7 / 4) / 2
+LEAKY = math.sqrt(2 / 1.04)
+DISC = math.pi / 32
+AREA = (765 - 21 / 2) / 777
+
+
+@pytest.mark.parametrize("form", FORMS[:7])
+def test_the_exponents_of_a_periodic_product_are_right_in_any_form(form):
+    assert judge("2.1", form([PERIODIC, -PERIODIC])).ok
+
+
+def along_the_circle() -> float:
+    z = np.linspace(0, 9, 2001)
+    weight = np.exp(-(z**2) / 2) / np.cosh(z / np.sqrt(2)) ** 4
+    simpson = np.where(np.arange(2001) % 2, 4, 2) * weight
+    simpson[0] /= 2
+    return math.sqrt(simpson.sum() / (simpson @ z**2))
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(
+    ("exercise", "number"),
+    [
+        ("2.2", 880.0),
+        ("2.3", LEAKY),
+        ("2.3", 1.387),
+        ("2.5", along_the_circle()),
+        ("2.5", round(along_the_circle(), 2)),
+        ("2.6", DISC),
+        ("2.6", 0.098),
+        ("2.7", AREA),
+        ("2.7", 0.971),
+    ],
+)
+def test_a_right_number_of_chapter_2_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("2.1", [-PERIODIC, PERIODIC], "Largest exponent first"),
+        ("2.1", [2 * PERIODIC, -2 * PERIODIC], "a period has two layers"),
+        ("2.1", [math.log(2) / 2, -math.log(2) / 2], "what do its powers grow"),
+        ("2.1", PERIODIC, "a single number"),
+        ("2.2", 440, "decays with 2λ₁"),
+        ("2.2", 884, "the exact λ₁ of width 64"),
+        ("2.2", 128 * math.log(10), "the exact λ₁ of width 64"),
+        ("2.3", math.sqrt(2), "the mean of φ'²"),
+        ("2.3", LEAKY**2, "the mean of φ'²"),
+        ("2.3", -LEAKY, "a positive number"),
+        ("2.4", (1.3, 1.1), "the smaller first"),
+        ("2.4", (1.0, 1.1), "the second in chaos"),
+        ("2.4", (1.1, 1.3), "should be 20 at both"),
+        ("2.5", along_the_circle() ** 2, "root mean squares"),
+        ("2.5", 1 / along_the_circle(), "along over across"),
+        ("2.6", 2 * DISC, "Which of the two classes suffers"),
+        ("2.6", 0.5, "Which of the two classes suffers"),
+        ("2.7", 765 / 797, "Count, for each misread image"),
+        ("2.7", (765 - 20) / 777, "Count, for each misread image"),
+        ("2.7", 1 - AREA, "Count, for each misread image"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_2_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer)
+    assert not verdict.ok and words in verdict.message
+
+
+def test_twenty_layers_may_be_rounded_to_a_thousandth():
+    def excess(sigma_w):
+        return depth_scale(torch.tanh, sigma_w, 0.1).correlation.item() - 20
+
+    edge = critical_line(torch.tanh, 0.1).item()
+    pair = brentq(excess, 0.5, edge - 1e-3), brentq(excess, edge + 1e-3, 3)
+    assert judge("2.4", pair).ok
+    assert judge("2.4", tuple(round(s, 3) for s in pair)).ok
