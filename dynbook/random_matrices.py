@@ -109,7 +109,7 @@ def sample_growth(
     ValueError
         If a size is no positive integer, k > n, or sigma is not positive and finite.
     TypeError
-        If the generator is none, or not on the CPU.
+        If the generator is something else, or not on the CPU.
     """
     n = whole("n", n)
     k = n if k is None else whole("k", k, most=n)

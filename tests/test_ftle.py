@@ -305,6 +305,14 @@ def test_an_overflow_names_its_layer(reverse):
             ftle(maps, torch.ones(2, dtype=torch.float64))
 
 
+def test_a_state_may_overflow_though_its_tangents_do_not():
+    layer = nn.Linear(2, 2)
+    nn.init.eye_(layer.weight).data.mul_(1e38)
+    nn.init.constant_(layer.bias, 3e38)
+    with pytest.raises(LyapunovError, match="the state after layer 0 is not finite, inf"):
+        ftle(nn.Sequential(layer, nn.ReLU()), torch.full((2,), 3.0))
+
+
 def test_a_steep_layer_is_named():
     with pytest.raises(LyapunovError, match=r"Jacobian of layer 1 overflows torch.float64"):
         ftle([torch.square, lambda x: (x - 1).sqrt()], torch.ones(3, 2, dtype=torch.float64))
