@@ -80,8 +80,11 @@ def _activate(layer: Dense, state: Tensor, tangents: Tensor) -> None:
     state += layer.bias
     for activation in layer.activations:
         if type(activation) is nn.Sigmoid:
+            # σ' = σ (1 − σ) from σ(−|s|), if some 1 − σ has lost its digits.
+            less = state.abs().neg_().sigmoid_() if state.amax() > 8 else None
             state.sigmoid_()
-            slope = torch.addcmul(state, state, state, value=-1)
+            less = state if less is None else less
+            slope = torch.addcmul(less, less, less, value=-1)
         else:
             after, slope = jvp(activation, (state,), (torch.ones_like(state),))
             state.copy_(after)

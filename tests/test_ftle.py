@@ -201,6 +201,16 @@ def test_layers_that_work_in_place_leave_the_inputs_alone(outputs):
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_saturated_neurons_keep_their_digits(dtype):
+    """tanh' = 4 e^{−2|x|} far out, on either side; 1 − tanh² has none left from 9 or 19 on."""
+    layer = nn.Linear(1, 1, bias=False, dtype=dtype)
+    nn.init.ones_(layer.weight)
+    for x in torch.tensor([12.0, -12.0, 25.0, -25.0], dtype=dtype):
+        ours = ftle(nn.Sequential(layer, nn.Tanh()), x[None]).item()
+        assert ours == pytest.approx(math.log(4) - 2 * abs(x.item()), rel=1e-6)
+
+
 @pytest.mark.parametrize("copies", [2, 7], ids=["reverse", "forward"])
 def test_layers_may_return_views(copies):
     """A sum of five, copied: σ = √(5 · copies); and nothing at all, of a sign."""
