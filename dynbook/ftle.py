@@ -118,7 +118,8 @@ def ftle_field(
     n : int
         Points on a side, at least 2.
     chunk : int
-        Points pushed at a time. Default: what fits into a cache, or about 100 MB.
+        Points pushed at a time. Default: what fits into a cache, or about 100 MB, and at most
+        4,096 where it is not known what a layer holds inside: set it for large images.
     dtype, device
         Default: the parameters'; without any, torch's default and the CPU.
 

@@ -53,7 +53,9 @@ class Jacobians:
             self.dense = None
         numbers = (count + 1) * max(widths)
         cached = self.dense and probe.device.type == "cpu"
-        self.chunk = max(64, min(4096, 2**20 // numbers)) if cached else 1 + 2**22 // numbers
+        most = 4096 if cached or not self.dense else 2**22  # a layer may be wide inside
+        fits = max(64, 2**20 // numbers) if cached else 1 + 2**22 // numbers
+        self.chunk = min(most, fits)
         # Freed at once: glibc's malloc then keeps blocks of up to this size for the next layer,
         # instead of getting new pages from the system, which costs as much as the arithmetic.
         torch.empty(2**24 if cached else 0, dtype=torch.uint8)

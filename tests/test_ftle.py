@@ -297,6 +297,19 @@ def test_memory_is_that_of_one_chunk(kind, monkeypatch):
     assert most[0] == most[1] == (1500 if kind == "layers" else 500)
 
 
+@pytest.mark.parametrize("kind", ["layers", "functions"])
+def test_a_chunk_shrinks_where_the_network_is_wide(kind, monkeypatch):
+    """Points and their tangents, 1,000 wide, perhaps unseen: the 100 MB of the docstring."""
+    rows = []
+    net, original = network((2, 1000, 2)), torch.nn.functional.linear
+    monkeypatch.setattr(
+        "dynbook.dense.linear", lambda x, *w: rows.append(len(x)) or original(x, *w)
+    )
+    maps = net if kind == "layers" else [lambda x: rows.append(3 * len(x)) or net(x)]
+    ftle_field(maps, (-1, 1), (-1, 1), 80, dtype=torch.float64)
+    assert max(rows) * 1000 * 8 < 1e8 < 3 * 80**2 * 1000 * 8
+
+
 # --- refusals --------------------------------------------------------------------------------
 
 
