@@ -397,6 +397,7 @@ A = normal(6, 3, 3)
         (ValueError, lambda: spectrum(lambda x: x.flip(0), X2.expand(4, 2)), "torch.vmap a step"),
         (ValueError, lambda: spectrum(frame=X), r"frame must have shape \(3, 1\)|frame must have"),
         (ValueError, lambda: spectrum(frame=A[0]), "frame must have orthonormal.*orthonormalize"),
+        (ValueError, lambda: spectrum(frame=torch.eye(3).double() / 2), "differs from 1 by 0.75"),
         (ValueError, lambda: spectrum(frame=torch.eye(3).double()[:2]), r"shape \(3, 3\), got \(2"),
         (TypeError, lambda: spectrum(frame=torch.eye(3)), r"frame must be torch.float64.*frame.to"),
         (TypeError, lambda: spectrum(generator=3), "generator must be a torch.Generator.*got 3"),
