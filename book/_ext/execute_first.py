@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
 
 
 def setup(app):
+    gc.set_threshold(1_000_000, 50, 100)  # else half of a build looks through whole pages
     app.connect("config-inited", choose_cache, priority=1)
     app.connect("builder-inited", run)
     app.connect("env-get-outdated", outdated)
