@@ -13,10 +13,17 @@ from torch import Tensor
 
 from dynbook.domains import whole
 from dynbook.maps import Map
-from dynbook.orthonormal import orthonormalize
 from dynbook.products import Spectrum, gathered
 from dynbook.products import matrix_product_spectrum as matrix_product_spectrum
-from dynbook.tangent import LyapunovError, Push, first_frame, overflow, pushes, within_range
+from dynbook.tangent import (
+    LyapunovError,
+    Push,
+    first_frame,
+    next_frame,
+    pushes,
+    whole_rows,
+    within_range,
+)
 
 
 @dataclass(frozen=True)
@@ -159,10 +166,7 @@ def _frames(
         x, Y = push(x, Y)
         within_range(x, Y, count, q)
         if (count - transient) % q == 0:
-            try:
-                Y, R = orthonormalize(Y, method)
-            except OverflowError:
-                raise overflow(f"overflows at step {count}", x, q) from None
+            Y, R = next_frame(x, Y, count, q, method)
             if q > 1 and (R.diagonal(dim1=-2, dim2=-1) == 0).any():
                 raise LyapunovError(
                     f"the frame collapsed within the {q} steps before step {count}: some tangents "
@@ -171,8 +175,4 @@ def _frames(
                 )
             if count >= transient:
                 yield x, Y, R
-    if count <= transient or (count - transient) % q:
-        raise ValueError(
-            f"there must be more steps than the transient ({transient}), by a multiple of "
-            f"qr_every ({q}); got {count} steps in all"
-        )
+    whole_rows(count, transient, q)

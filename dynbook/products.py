@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dynbook.domains import kind, whole
 from dynbook.maps import states
-from dynbook.orthonormal import orthonormalize, triangular
-from dynbook.tangent import first_frame, overflow, within_range
+from dynbook.orthonormal import triangular
+from dynbook.tangent import first_frame, next_frame, whole_rows, within_range
 
 State = TypeVar("State")
 
@@ -191,11 +191,7 @@ def _rows(
         count, size = count + len(row), q
         if count > transient:
             yield logs, Q
-    if count <= transient or (count - transient) % q:
-        raise ValueError(
-            f"there must be more steps than the transient ({transient}), by a multiple of "
-            f"qr_every ({q}); got {count} steps in all"
-        )
+    whole_rows(count, transient, q)
 
 
 def _row(row: list[Tensor], Q: Tensor, count: int, method: str) -> tuple[Tensor, Tensor]:
@@ -226,10 +222,7 @@ def _carefully(A: Tensor, Q: Tensor, count: int, method: str) -> tuple[Tensor, T
     """Factor number count by itself, checked, and with an orthonormal frame whatever its rank."""
     Y = A @ Q
     within_range(None, Y, count, 1)
-    try:
-        Q, R = orthonormalize(Y, method)
-    except OverflowError:
-        raise overflow(f"overflows at step {count}", None, 1) from None
+    Q, R = next_frame(None, Y, count, 1, method)
     return R.diagonal(dim1=-2, dim2=-1).log(), Q
 
 

@@ -163,10 +163,29 @@ def within_range(x: Tensor | None, Y: Tensor, count: int, qr_every: int) -> None
             "this x0, or the step is too large"
         )
     if not all_finite(Y):
-        raise overflow(f"left the finite numbers at step {count}, {first_bad(Y)}", x, qr_every)
+        raise _overflow(f"left the finite numbers at step {count}, {first_bad(Y)}", x, qr_every)
 
 
-def overflow(what: str, x: Tensor | None, qr_every: int) -> LyapunovError:
+def next_frame(
+    x: Tensor | None, Y: Tensor, count: int, qr_every: int, method: str
+) -> tuple[Tensor, Tensor]:
+    """Q and R of the tangents after step number count; refuses those whose lengths overflow."""
+    try:
+        return orthonormalize(Y, method)
+    except OverflowError:
+        raise _overflow(f"overflows at step {count}", x, qr_every) from None
+
+
+def whole_rows(count: int, transient: int, qr_every: int) -> None:
+    """Refuses a run of count steps that leaves no row of growth, or part of one."""
+    if count <= transient or (count - transient) % qr_every:
+        raise ValueError(
+            f"there must be more steps than the transient ({transient}), by a multiple of "
+            f"qr_every ({qr_every}); got {count} steps in all"
+        )
+
+
+def _overflow(what: str, x: Tensor | None, qr_every: int) -> LyapunovError:
     """What is wrong with a tangent, and the remedy."""
     orbit = "" if x is None else ", though the orbit did not"
     remedy = "the step has no derivative there, or an enormous one"
