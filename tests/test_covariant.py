@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systems import F64, henon, lorenz, normal
 
 from dynbook.covariant import (
     CovariantVectors,
@@ -17,22 +18,6 @@ from dynbook.covariant import (
 )
 from dynbook.lyapunov import LyapunovError, TangentHistory, lyapunov_spectrum, tangent_product
 from dynbook.maps import iterate, rk4
-
-F64 = torch.float64
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
-
-
-def henon(x):
-    return torch.stack([1 - 1.4 * x[..., 0] ** 2 + x[..., 1], 0.3 * x[..., 0]], -1)
-
-
-def lorenz(x):
-    a, b, c = x.unbind(-1)
-    return torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], -1)
-
 
 STEP = rk4(lorenz, 0.02)
 POINT = torch.tensor([0.1, 0.1], dtype=F64)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, polygamma
+from systems import F64, henon, lorenz, normal
 from torch import nn
 
 from dynbook.lyapunov import (
@@ -20,21 +21,6 @@ from dynbook.lyapunov import (
 )
 from dynbook.maps import iterate, layers, leapfrog, rk4
 from dynbook.tangent import push_forward
-
-F64 = torch.float64
-
-
-def normal(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def henon(x):
-    return torch.stack([1 - 1.4 * x[..., 0] ** 2 + x[..., 1], 0.3 * x[..., 0]], -1)
-
-
-def lorenz(x):
-    a, b, c = x.unbind(-1)
-    return torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], -1)
 
 
 def logistic(x):

@@ -5,15 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systems import F64, normal
 
 from dynbook.orthonormal import orthonormalize
 
-F64 = torch.float64
 METHODS = ["householder", "gram-schmidt"]
-
-
-def normal(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def off(Q):

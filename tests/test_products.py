@@ -4,15 +4,10 @@ import math
 
 import pytest
 import torch
+from systems import F64, normal
 
 from dynbook.products import TOLERANCE, Spectrum, matrix_product_spectrum
 from dynbook.tangent import LyapunovError
-
-F64 = torch.float64
-
-
-def normal(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def by_numpy(A):
