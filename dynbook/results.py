@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 #: Where they lie in a clone of the book.
+#:
+#: :meta hide-value:
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "data"
 
 #: What :func:`record` adds of itself.

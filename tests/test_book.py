@@ -50,6 +50,11 @@ def test_the_front_door_is_a_page_and_no_redirect(book):
     assert "<article" in home and "http-equiv" not in home.lower()
 
 
+def test_no_page_tells_where_it_was_built(book):
+    tells = [p for p in PAGES if str(ROOT) in (book / "html" / f"{p}.html").read_text("utf8")]
+    assert not tells
+
+
 def test_with_nothing_changed_nothing_is_executed_and_it_is_quick(book):
     start = time.monotonic()
     status, said = build()
