@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -141,6 +141,32 @@ def quote(**values: Any) -> None:
             display({f"{prefix}text/plain": repr(value)}, raw=True, metadata=record)
 
 
+def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:
+    """Display a table; entries are texts (Markdown, with ``$…$``) or print themselves.
+
+    Raises
+    ------
+    ValueError
+        If a row is longer or shorter than the head, or an entry holds what ends an entry.
+    """
+    lines = [[str(entry) for entry in row] for row in (head, *rows)]
+    for number, line in enumerate(lines):
+        if len(line) != len(lines[0]):
+            raise ValueError(f"row {number} must have {len(lines[0])} entries, got {len(line)}")
+        broken = [entry for entry in line if "|" in entry or "\n" in entry]
+        if broken:
+            raise ValueError(
+                f"an entry may hold neither | nor a line break, got {broken[0]!r} in row {number}; "
+                r"in formulas \vert and \Vert draw bars"
+            )
+    lines.insert(1, ["---"] * len(lines[0]))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    if in_notebook():
+        show(text, text, "text/markdown")
+    else:
+        print(text)
+
+
 def sci(x: Any, digits: int = 2) -> str:
     """A number in powers of ten, with `digits` significant digits: ``sci(1.3e-5)`` is 1.3·10⁻⁵.
 
@@ -237,11 +263,11 @@ def framed(svg: str) -> str:
     return f'<div class="theme-svg" style="max-width:{width:.0f}px;margin:0 auto">\n{svg}\n</div>'
 
 
-def show(html: str, text: str) -> None:
-    """Display one HTML output, and `text` where only text can be shown."""
+def show(rich: str, text: str, kind: str = "text/html") -> None:
+    """Display one output, and `text` where only text can be shown."""
     from IPython.display import display
 
-    display({"text/html": html, "text/plain": text}, raw=True)
+    display({kind: rich, "text/plain": text}, raw=True)
 
 
 def in_notebook() -> bool:

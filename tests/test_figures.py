@@ -22,6 +22,7 @@ from dynbook.figures import (
     picture,
     quote,
     sci,
+    table,
 )
 
 ALT = "Error against width: a straight line of slope −4."
@@ -219,3 +220,26 @@ def test_what_is_not_one_number_is_not_quoted(value):
 def test_a_live_session_shows_nothing_of_what_is_quoted(capsys):
     quote(slope=-4.0, n=np.int64(3), eps=torch.tensor(1e-7), law="n⁴")
     assert capsys.readouterr().out == ""
+
+
+def test_a_table_is_markdown_and_its_entries_print_themselves(capsys):
+    table(["$i$", "value"], [(1, "0.50"), (2, sci(1e-7))])
+    assert capsys.readouterr().out.splitlines() == [
+        "| $i$ | value |",
+        "| --- | --- |",
+        "| 1 | 0.50 |",
+        "| 2 | 1.0·10⁻⁷ |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([1], "row 1 must have 2 entries, got 1"),
+        ([1, "|x|"], r"neither \| nor a line break, got '\|x\|' in row 1; .* draw bars"),
+        ([1, "a\nb"], "nor a line break"),
+    ],
+)
+def test_a_table_that_would_fall_apart_is_refused(row, words):
+    with pytest.raises(ValueError, match=words):
+        table(["a", "b"], [row])
