@@ -1,7 +1,8 @@
-"""A system is a map: layers, time steps of a differential equation, and their orbits."""
+"""A system is a map: layers, time steps, a step of gradient descent, and their orbits."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from numbers import Real
 
@@ -165,6 +166,121 @@ def leapfrog(force: Map, dt: float | Tensor) -> Map:
         return torch.cat([q, p + dt / 2 * force(q)], -1)
 
     return step
+
+
+def gradient_descent(
+    loss: Callable[[Tensor], Tensor], lr: float | Tensor, momentum: float | Tensor = 0.0
+) -> Map:
+    """A step of gradient descent, θ' = θ − η∇L(θ).
+
+    With momentum it is Polyak's heavy ball :cite:p:`polyak1964`, a map on the doubled state
+    x = (θ, v): v' = βv − η∇L(θ), θ' = θ + v'. It starts from rest at
+    ``torch.cat([theta, torch.zeros_like(theta)], -1)``.
+
+    Parameters
+    ----------
+    loss : callable
+        L from (..., p) to (...): one number per member, of operations that autograd can
+        differentiate, twice for the tangent of the step. ``torch.vmap(loss)`` makes such a loss of
+        one for a single θ, :func:`dynbook.descent.module_loss` of a network.
+    lr : float or Tensor
+        Learning rate η > 0, one for all or broadcast against θ: a column (V, 1) gives each of V
+        members its own.
+    momentum : float or Tensor
+        β in [0, 1). The number 0 leaves the state θ as it is; a tensor, broadcast as lr, doubles
+        it whatever it holds.
+
+    Raises
+    ------
+    TypeError
+        If loss cannot be called, lr or momentum is not a number or a tensor and, at a step, if
+        the loss is no real tensor.
+    ValueError
+        If lr is not positive and finite or momentum lies outside [0, 1); and, at a step, if the
+        loss is not one number per member, autograd sees no dependence on θ, lr or momentum does
+        not fit the state, or a doubled state has odd dimension.
+    """
+    can_be_called("loss", loss)
+    _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
+    _each("momentum", momentum, lambda value: (value >= 0) & (value < 1), "in [0, 1)")
+    if isinstance(momentum, Real) and momentum == 0:
+        return lambda x: x - _scaled("lr", lr, gradient(loss, x))
+
+    def heavy_ball(x: Tensor) -> Tensor:
+        if x.shape[-1] % 2:
+            raise ValueError(
+                "with momentum the state is (θ, v), as many velocities as parameters, got shape "
+                f"{tuple(x.shape)}: start from torch.cat([theta, torch.zeros_like(theta)], -1)"
+            )
+        theta, v = x.chunk(2, -1)
+        v = _scaled("momentum", momentum, v) - _scaled("lr", lr, gradient(loss, theta))
+        return torch.cat([theta + v, v], -1)
+
+    return heavy_ball
+
+
+def gradient(
+    loss: Callable[[Tensor], Tensor], theta: Float[Tensor, "*b p"]
+) -> Float[Tensor, "*b p"]:
+    """∇L of every member; also under ``no_grad`` and within the transforms of ``torch.func``.
+
+    It can be differentiated again if θ requires a gradient.
+
+    Parameters and errors are those of :func:`gradient_descent`.
+    """
+    again = torch.is_grad_enabled() and theta.requires_grad
+    with torch.enable_grad():
+        try:
+            leaf = (theta if again else theta.detach()).requires_grad_()
+        except RuntimeError:  # within vmap, jvp, …, which take no other gradient than their own
+            return torch.func.grad(lambda theta: _losses(loss, theta).sum())(theta)
+        value = _losses(loss, leaf).sum()
+        (slope,) = torch.autograd.grad(value, leaf, create_graph=again, allow_unused=True)
+    return _no_dependence() if slope is None else slope
+
+
+def _losses(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+    """The members' losses, if gradient descent can do something with them."""
+    value = loss(theta)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"loss must return a real tensor, made by torch, got {_described(value)}")
+    if value.shape != theta.shape[:-1]:
+        raise ValueError(
+            f"loss must return one number per member, shape {tuple(theta.shape[:-1])} for "
+            f"parameters {tuple(theta.shape)}, got {tuple(value.shape)}; torch.vmap(loss) does so "
+            "if loss serves a single θ"
+        )
+    return value if value.requires_grad else _no_dependence()
+
+
+def _no_dependence() -> Tensor:
+    raise ValueError(
+        "loss must be differentiable, but autograd sees no dependence on θ: is there no_grad, "
+        "inference_mode, detach, .data, rounding or NumPy in it, or is it constant?"
+    )
+
+
+def _each(name: str, value: float | Tensor, test: Callable[[Tensor], Tensor], range_: str) -> None:
+    """Refuses a number, or a tensor with an entry, that is out of its range."""
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"{name} must be a number or a tensor, got {kind(value)}")
+    entries = torch.as_tensor(value).flatten()
+    if entries.is_complex():
+        raise ValueError(f"{name} must be real and {range_}, got {entries[0].item()}")
+    if not (good := test(entries)).all():
+        raise ValueError(f"{name} must be {range_}, got {entries[~good][0].item():g}")
+
+
+def _scaled(name: str, factor: float | Tensor, x: Tensor) -> Tensor:
+    """factor · x, refused where it has not the shape of x."""
+    shape = getattr(factor, "shape", ())
+    sides = zip(reversed(shape), reversed(x.shape), strict=False)
+    if len(shape) > x.ndim or any(a not in (1, b) for a, b in sides):
+        raise ValueError(
+            f"{name} must fit parameters of shape {tuple(x.shape)}, got shape {tuple(shape)}; "
+            f"one number for each member is a column, shape {(*x.shape[:-1], 1)}"
+        )
+    return factor * x
 
 
 def _time_step(dt: float | Tensor) -> float | Tensor:

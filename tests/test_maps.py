@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from dynbook.maps import OrbitError, euler, iterate, layers, leapfrog, orbit_diagram, rk4
+from dynbook.lyapunov import lyapunov_spectrum
+from dynbook.maps import (
+    OrbitError,
+    euler,
+    gradient,
+    gradient_descent,
+    iterate,
+    layers,
+    leapfrog,
+    orbit_diagram,
+    rk4,
+)
+from dynbook.tangent import linearize
 
 F64 = torch.float64
 
@@ -113,6 +125,139 @@ def test_every_member_may_have_its_own_time_step():
     torch.testing.assert_close(euler(lambda x: x, dt)(x), x * (1 + dt))
 
 
+# --- gradient descent -----------------------------------------------------------------------
+
+CURVATURES = torch.tensor([0.5, 1.0, 4.0], dtype=F64)
+
+
+def bowl(theta):
+    return (CURVATURES.to(theta) * theta**2).sum(-1) / 2
+
+
+def double_well(theta):
+    return (theta**4 / 4 - theta**2 / 2).sum(-1)
+
+
+def coupled(theta):
+    """Not separable, so that its Hessian has something off the diagonal."""
+    return torch.sin(theta[..., 0] * theta[..., 1]) + (theta**4).sum(-1) / 4
+
+
+def some_states(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0), dtype=F64)
+
+
+def test_on_a_quadratic_every_coordinate_shrinks_by_its_own_factor(device):
+    theta = some_states(4, 3).to(device)
+    orbit = iterate(gradient_descent(bowl, 0.3), theta, 20)
+    exact = theta * (1 - 0.3 * CURVATURES.to(device)) ** 20
+    assert orbit.device.type == device
+    torch.testing.assert_close(orbit[-1], exact, rtol=1e-12, atol=0)
+
+
+def test_the_exponents_on_a_quadratic_are_those_of_the_formula():
+    found = lyapunov_spectrum(gradient_descent(bowl, 0.3), some_states(3), n=2000).exponents
+    exact = (1 - 0.3 * CURVATURES).abs().log().sort(descending=True).values
+    torch.testing.assert_close(found, exact, rtol=0, atol=2e-3)
+
+
+def test_the_heavy_ball_on_a_quadratic_is_its_matrix():
+    """(θ, v) ↦ (θ + βv − ηhθ, βv − ηhθ) for each curvature; determinant β."""
+    eta, beta = 0.3, 0.8
+    theta, v = some_states(2, 4, 3)
+    end = iterate(gradient_descent(bowl, eta, beta), torch.cat([theta, v], -1), 15)[-1]
+    for i, h in enumerate(CURVATURES.tolist()):
+        matrix = torch.tensor([[1 - eta * h, beta], [-eta * h, beta]], dtype=F64)
+        assert torch.linalg.det(matrix).item() == pytest.approx(beta)
+        power = torch.linalg.matrix_power(matrix, 15)
+        exact = torch.stack([theta[:, i], v[:, i]], -1) @ power.mT
+        torch.testing.assert_close(end[:, [i, i + 3]], exact, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_torch_optim_takes_the_same_steps(momentum):
+    """Its buffer is −v/η."""
+    theta = some_states(2)
+    x = torch.cat([theta, 0 * theta]) if momentum else theta
+    ours = iterate(gradient_descent(coupled, 0.1, momentum), x, 30)[:, :2]
+    optimised = theta.clone().requires_grad_()
+    optimiser = torch.optim.SGD([optimised], lr=0.1, momentum=momentum)
+    for state in ours:
+        torch.testing.assert_close(state, optimised.detach(), rtol=1e-12, atol=1e-14)
+        optimiser.zero_grad()
+        coupled(optimised).backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+def test_the_tangent_is_one_minus_the_hessian_whoever_asks(momentum):
+    eta, theta = 0.2, some_states(5, 2)
+    hessian = torch.stack([torch.autograd.functional.hessian(coupled, t) for t in theta])
+    exact, x = torch.eye(2, dtype=F64) - eta * hessian, theta
+    if momentum:
+        kick = torch.cat([-eta * hessian, momentum * torch.eye(2).to(hessian).expand(5, 2, 2)], -1)
+        drift = torch.cat([torch.eye(2), torch.zeros(2, 2)], -1).to(kick)
+        exact, x = torch.cat([drift + kick, kick], -2), torch.cat([theta, theta], -1)
+    step, one = gradient_descent(coupled, eta, momentum), torch.eye(x.shape[-1], dtype=F64)
+    after, tangent = linearize(step, x)
+    torch.testing.assert_close(tangent(one.expand(5, -1, -1)), exact, rtol=1e-12, atol=1e-14)
+    for jacobian in (torch.func.jacfwd, torch.func.jacrev):
+        by_func = torch.vmap(jacobian(step))(x)
+        torch.testing.assert_close(by_func, exact, rtol=1e-12, atol=1e-14)
+    with torch.no_grad():
+        torch.testing.assert_close(step(x), after, rtol=0, atol=0)
+    torch.testing.assert_close(torch.vmap(step)(x), after)
+
+
+def test_members_do_not_see_each_other_and_a_bad_one_harms_no_other():
+    theta = some_states(4, 2)
+    theta[2] = 1e200
+    together = gradient_descent(coupled, 0.1)(theta)
+    alone = torch.stack([gradient_descent(coupled, 0.1)(t) for t in theta])
+    torch.testing.assert_close(together, alone, rtol=0, atol=0, equal_nan=True)
+    assert together.isfinite().all(-1).tolist() == [True, True, False, True]
+
+
+def test_every_member_may_have_its_own_learning_rate_and_momentum():
+    rates, theta = some_states(4, 1) / 3, some_states(4, 2)
+    betas, x = some_states(4, 1) / 2, torch.cat([theta, theta], -1)
+    together = gradient_descent(coupled, rates, betas)(x)
+    for i in range(4):
+        alone = gradient_descent(coupled, rates[i].item(), betas[i].item())(x[i])
+        torch.testing.assert_close(together[i], alone)
+
+
+def test_a_column_of_rates_makes_an_orbit_diagram():
+    """The double well's right minimum flips at η = 1; (1 + η)x − ηx³ by hand."""
+    rates = torch.tensor([0.5, 0.9, 1.1, 1.2], dtype=F64)
+    start = torch.tensor([0.4], dtype=F64)
+    seen = orbit_diagram(
+        lambda lr: gradient_descent(double_well, lr), start, rates, n=2, transient=1000
+    )
+    torch.testing.assert_close(seen[:2], torch.ones(2, 2, dtype=F64))
+    for x, eta in zip(seen[2:, 0], rates[2:], strict=True):
+        once = (1 + eta) * x - eta * x**3
+        assert abs(once - x) > 0.1
+        torch.testing.assert_close((1 + eta) * once - eta * once**3, x)
+
+
+def test_a_graph_is_kept_where_one_is_asked_for_and_nowhere_else():
+    step, theta = gradient_descent(double_well, 0.1), some_states(2)
+    assert not step(theta).requires_grad
+    theta.requires_grad_()
+    step(step(theta)).sum().backward()
+    by_hand = theta.detach()
+    once = 1.1 * by_hand - 0.1 * by_hand**3
+    slope = (1.1 - 0.3 * once**2) * (1.1 - 0.3 * by_hand**2)
+    torch.testing.assert_close(theta.grad, slope)
+
+
+def test_the_gradient_is_that_of_the_formula():
+    theta = some_states(2, 3, 4)
+    torch.testing.assert_close(gradient(double_well, theta), theta**3 - theta)
+    torch.testing.assert_close(gradient(torch.vmap(coupled), theta[0]), gradient(coupled, theta[0]))
+
+
 # --- orbits ---------------------------------------------------------------------------------
 
 
@@ -169,6 +314,11 @@ X = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=F64)
 R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
 
 
+def bowl_of(weights):
+    """Of other weights than θ."""
+    return lambda theta: weights.square().sum()
+
+
 @pytest.mark.parametrize(
     "error, call, words",
     [
@@ -185,6 +335,83 @@ R = torch.tensor([3.0, 4.0, 5.0], dtype=F64)
         (TypeError, lambda: iterate(3, X, 2), "step must be a function"),
         (TypeError, lambda: orbit_diagram(3, X, R, n=2), "make_step must be a function"),
         (TypeError, lambda: orbit_diagram(lambda r: r, X, R, n=2), "what make_step returns must"),
+        (TypeError, lambda: gradient_descent(3, 0.1), "loss must be a function that can be called"),
+        (
+            TypeError,
+            lambda: gradient_descent(bowl, "0.1"),
+            "lr must be a number or a tensor, got '0",
+        ),
+        (
+            TypeError,
+            lambda: gradient_descent(bowl, 0.1, None),
+            "momentum must be a number or a ten",
+        ),
+        (ValueError, lambda: gradient_descent(bowl, 0.0), "lr must be positive and finite, got 0"),
+        (ValueError, lambda: gradient_descent(bowl, -0.1), "lr must be positive.*got -0.1"),
+        (ValueError, lambda: gradient_descent(bowl, math.nan), "lr must be positive.*got nan"),
+        (ValueError, lambda: gradient_descent(bowl, R - 3), "lr must be positive.*got 0"),
+        (ValueError, lambda: gradient_descent(bowl, R + 1j), r"lr must be real and pos.*\+1j"),
+        (
+            ValueError,
+            lambda: gradient_descent(bowl, 0.1, 1),
+            r"momentum must be in \[0, 1\), got 1",
+        ),
+        (ValueError, lambda: gradient_descent(bowl, 0.1, -0.5), r"momentum must be in .*got -0.5"),
+        (
+            ValueError,
+            lambda: gradient_descent(bowl, 0.1, 0.9)(X),
+            r"state is \(θ, v\).*got shape \(3,\): start from torch.cat\(\[theta, torch.zeros_like",
+        ),
+        (
+            ValueError,
+            lambda: gradient_descent(bowl, R[:2])(X.expand(2, 3)),
+            r"lr must fit parameters of shape \(2, 3\), got shape \(2,\).* column, shape \(2, 1\)",
+        ),
+        (
+            ValueError,
+            lambda: gradient_descent(bowl, 0.1, torch.zeros(2, 1))(torch.cat([X, X])),
+            r"momentum must fit parameters of shape \(3,\), got shape \(2, 1\)",
+        ),
+        (
+            ValueError,
+            lambda: gradient_descent(lambda t: bowl(t).sum(), 0.1)(X.expand(2, 3)),
+            r"one number per member, shape \(2,\) for parameters \(2, 3\), got \(\); torch.vmap",
+        ),
+        (
+            ValueError,
+            lambda: gradient_descent(lambda t: t, 0.1)(X),
+            r"one number per member, shape \(\) for parameters \(3,\), got \(3,\)",
+        ),
+        (
+            TypeError,
+            lambda: gradient_descent(lambda t: bowl(t) + 0j, 0.1)(X),
+            "loss must return a real tensor.*got a torch.complex128 tensor of shape",
+        ),
+        (
+            TypeError,
+            lambda: gradient_descent(lambda t: bowl(t).detach().numpy(), 0.1)(X),
+            "loss must return a real tensor, made by torch, got array",
+        ),
+        (
+            ValueError,
+            lambda: iterate(gradient_descent(torch.no_grad()(bowl), 0.1), X, 2),
+            "loss must be differentiable, but autograd sees no dependence on θ: is there no_grad",
+        ),
+        (
+            ValueError,
+            lambda: gradient_descent(lambda t: bowl(t.detach()), 0.1)(X.clone().requires_grad_()),
+            "loss must be differentiable.*detach",
+        ),
+        (
+            ValueError,
+            lambda: torch.vmap(gradient_descent(lambda t: bowl(t.detach()), 0.1))(X[None]),
+            "loss must be differentiable.*detach",
+        ),
+        (
+            ValueError,  # of something else it sees one
+            lambda: gradient_descent(bowl_of(torch.ones(3).requires_grad_()), 0.1)(X),
+            "loss must be differentiable.*is it constant",
+        ),
         (ValueError, lambda: layers([]), "at least one layer"),
         (ValueError, lambda: layers(nn.Sequential(nn.Dropout())), r"Dropout.*network.eval\(\)"),
         (ValueError, lambda: layers([nn.BatchNorm1d(2)]), r"BatchNorm1d.*network.eval\(\)"),
