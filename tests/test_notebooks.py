@@ -681,7 +681,7 @@ def measured(page: str, book: Path) -> set[str]:
 
 def same_text(old: str, new: str, measured: set[str]) -> bool:
     """Whether two lines are equal but for measured numbers, whose last digit may be another
-    processor's; test_chapters.py says within which bands they are right."""
+    processor's; tests/quoted says within which bands they are right."""
     pairs = zip(NUMBER.findall(old), NUMBER.findall(new), strict=False)
     return NUMBER.split(old) == NUMBER.split(new) and all(a == b or b in measured for a, b in pairs)
 
