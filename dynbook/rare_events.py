@@ -335,7 +335,8 @@ def _lognormal_mean(
 
     R, spread = len(runs), runs.std(0)
     if not spread.max() <= agreement:
-        values = ", ".join(f"{v:.1f}" for v in runs.flatten(1)[:, spread.argmax()].sort().values)
+        worst = runs.view(R, -1)[:, spread.argmax()]
+        values = ", ".join(f"{v:.1f}" for v in worst.sort().values)
         raise RareEventError(
             f"runs disagree: log10 P has standard deviation {spread.max():.2f} between them, more "
             f"than {agreement:g} ({values}); take a population larger than {population}, or more "

@@ -76,7 +76,7 @@ def draw_networks(
 def one_neuron_move(networks: Networks, amplitude: float, generator: torch.Generator) -> Networks:
     """A step of a random walk in H_n, one neuron of each network: the uniform law is kept.
 
-    The step's size is drawn anew each time, between 1/100 of the range and the whole of it, evenly
+    The step's size is drawn anew each time, between 1/30 of the range and the whole of it, evenly
     in its logarithm, so that none need be tuned. a and b are reflected at the ends of their ranges;
     on the sphere w turns by as much. In one dimension the neuron's sign and the length s = 1 − b on
     which it is active walk together, as w s ∈ (−2, 2): a ReLU turns round where it is zero.
@@ -94,7 +94,7 @@ def one_neuron_move(networks: Networks, amplitude: float, generator: torch.Gener
     rng = {"generator": cpu_generator(generator), "dtype": networks.dtype}
     draws = torch.rand(2 + width, count, **rng).to(networks.device)
     j = (draws[0] * n).long().clamp(max=n - 1)
-    size = 0.01 ** draws[1]
+    size = 0.03 ** draws[1]
     step = (2 * draws[2:] - 1) * size
     rows = torch.arange(count, device=networks.device)
     a, b, *w = flat[rows, j].unbind(-1)
