@@ -47,7 +47,7 @@ def linear_tail(
     f_norm: float,
     amplitude: float,
     *,
-    points: int = 1 << 15,
+    points: int | None = None,
 ) -> Tail:
     """P(⟨h, f⟩ ≥ (1 − ε)‖f‖²) for h drawn from H_n, by exponential tilting and FFT convolution.
 
@@ -63,20 +63,22 @@ def linear_tail(
         The law of Y, as :func:`dynbook.rashomon.moment_nodes` gives it.
     n, eps, f_norm, amplitude
         As for :func:`dynbook.rashomon.rashomon_bound`.
-    points : int
-        Of the coarser lattice.
+    points : int, optional
+        Of the coarser lattice. Default: 2¹⁵, or as many as make θh√n small, at most 2²².
 
     Returns
     -------
-    Tail, whose error is the difference between the extrapolated value and that of h/3.
+    Tail, whose error is the difference between the extrapolated value and that of h/3, an upper
+    limit rather than an estimate.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range, weights are negative or do not sum to one.
+        If an argument is out of range, weights are negative or do not sum to one, or the points
+        are too few for a tail so near to the end of the sum's range.
     """
     size, weights = _law(values, weights, amplitude)
-    n, points = whole("n", n), whole("points", points, least=64)
+    n, points = whole("n", n), points and whole("points", points, least=64)
     x = (1 - relative_error(eps)) * positive("f_norm", f_norm, "f = 0 has no relative error") ** 2
     if x >= size.max():
         return Tail(-math.inf, 0.0)
@@ -84,7 +86,11 @@ def linear_tail(
         tail = (weights * (1 - x / size).clamp(min=0)).sum() / 2
         return Tail(tail.log10().item(), 0.0)
     theta = _tilt(size, weights, x)
+    if points is None:
+        points = min(max(1 << 15, int(40 * n**1.5 * theta * size.max())), 1 << 22)
     coarse, fine = (_lattice(size, weights, n, x, theta, points, part) for part in (1, 3))
+    if not abs(coarse - fine) < 0.3:
+        raise ValueError(f"points = {points:,} are too few here: take more")
     best = fine + math.log1p(-math.expm1(coarse - fine) / 8)
     return Tail(best / math.log(10), abs(best - fine) / math.log(10))
 

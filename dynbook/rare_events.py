@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -97,10 +98,10 @@ def clopper_pearson(
     """
     from scipy.special import betaincinv
 
-    k, tail = hits.double().cpu(), (1 - confidence) / 2
-    low = torch.as_tensor(betaincinv(k.clamp(min=1), samples - k + 1, tail))
-    high = torch.as_tensor(betaincinv(k + 1, (samples - k).clamp(min=1), 1 - tail))
-    return torch.where(k == 0, 0.0, low), torch.where(k == samples, 1.0, high)
+    k, tail = hits.double().cpu().numpy(), (1 - confidence) / 2
+    low = np.where(k == 0, 0.0, betaincinv(np.maximum(k, 1), samples - k + 1, tail))
+    high = np.where(k == samples, 1.0, betaincinv(k + 1, np.maximum(samples - k, 1), 1 - tail))
+    return torch.from_numpy(low), torch.from_numpy(high)
 
 
 def probability_mc(
