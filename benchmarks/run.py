@@ -14,6 +14,7 @@ from pathlib import Path
 
 import field
 import qr
+import rashomon
 import spectrum
 import torch
 from compare import have_jax, one_thread
@@ -31,6 +32,7 @@ def main(rounds: int = 7) -> None:
     cases = [
         partial(spectrum.case, device=where),
         field.case,
+        partial(rashomon.case, device=where),
         *(partial(qr.case, n, device=where) for n in (4, 8, 16)),
     ]
     results = {

@@ -1,8 +1,8 @@
 """The tail of a mean of independent variables, exactly, however small.
 
 For h drawn from H_n the functional ⟨h, f⟩ is the mean of n independent X_j = a_j Y_j, with a_j
-uniform in (−A, A) and Y_j = ⟨σ(w_j·x − b_j), f⟩ (`dynbook.rashomon`). So P(⟨h, f⟩ ≥ (1 − ε)‖f‖²) can
-be computed, where P(‖h − f‖ ≤ ε‖f‖), which it bounds, must be estimated.
+uniform in (−A, A) and Y_j = ⟨σ(w_j·x − b_j), f⟩ (`dynbook.rashomon`). So P(⟨h, f⟩ ≥ (1 − ε)‖f‖²)
+can be computed, where P(‖h − f‖ ≤ ε‖f‖), which is at most that, must be estimated.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _lattice(
     over = torch.arange(-n * reach, n * reach + 1, dtype=torch.float64)
     first = n * reach + part * below + (part - 1) // 2 + 1  # smallest lattice point above n x
     beyond = total[first : n * 2 * reach + 1] * torch.exp(-theta * (over[first:] * step - n * x))
-    return n * (growth.log().item() + theta * reach * step) - theta * n * x + beyond.sum().log().item()
+    return (
+        n * (growth.log().item() + theta * reach * step) - theta * n * x + beyond.sum().log().item()
+    )
 
 
 def saddle_point_tail(

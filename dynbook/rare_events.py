@@ -258,7 +258,8 @@ def subset_simulation(
                     f"least score is {ladder['scores'].min():g}: the event may be empty, or lower "
                     "`lowest`"
                 )
-            _next_level(event, ladder, active.nonzero()[:, 0], survivors, moves, rng)
+            active = active.nonzero()[:, 0]
+            _next_level(event, ladder, active, flat.min(), survivors, moves, rng)
             keep(checkpoint, settings, ladder | {"generator": rng.get_state()})
             bar(1)
     found = ladder["found"].view(runs, *levels.shape).cpu()
@@ -286,24 +287,35 @@ def _read(ladder: dict, levels: Tensor, survivors: int) -> Tensor:
 
 
 def _next_level(
-    event: Event, ladder: dict, active: Tensor, survivors: int, moves: int, rng: torch.Generator
+    event: Event,
+    ladder: dict,
+    active: Tensor,
+    goal: Tensor,
+    survivors: int,
+    moves: int,
+    rng: torch.Generator,
 ) -> None:
     """Let the active runs go down one level, in place."""
     scores = ladder["scores"][active]
     population = scores.shape[1]
     threshold = scores.kthvalue(survivors, keepdim=True).values
-    count = (scores <= threshold).sum(1, keepdim=True)  # more than survivors, where scores tie
-    if (count == population).any() or (threshold[:, 0] >= ladder["threshold"][active]).any():
+    before = ladder["threshold"][active, None]
+    lower = torch.where(scores < before, scores, -math.inf).amax(1, keepdim=True)
+    threshold = torch.where(threshold < before, threshold, lower)  # where too many scores tie
+    count = (scores <= threshold).sum(1, keepdim=True)
+    if (count < 10).any() or (count == population).any():
+        worst = before[count.argmin()].item()
         raise RareEventError(
-            f"levels no longer decrease: {int(count.max())} of {population} scores are at or below "
-            f"{threshold.max():g}, the level before; the score must vary, also within the event"
+            f"levels no longer decrease: {int(count.min())} to {int(count.max())} of {population} "
+            f"scores lie below {worst:g}, the level before, and it takes 10 to go on; the score "
+            "must vary, also within the event"
         )
     copies = torch.arange(population, device=scores.device) % count
     parents = scores.argsort(stable=True).gather(1, copies)
     scores = scores.gather(1, parents).flatten()
     states = ladder["states"][(active[:, None] * population + parents).flatten()]
     bound = threshold.expand(-1, population).flatten()
-    moved = torch.zeros_like(scores, dtype=torch.bool)
+    moved = bound <= goal  # or need not any more
     for _ in range(moves):
         candidates = event.move(states, rng)
         found = _scores(event, candidates)

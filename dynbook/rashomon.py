@@ -74,7 +74,9 @@ def relative_error(eps: float) -> float:
 def positive(name: str, value: float, why: str = "") -> float:
     """The argument as a float; a ValueError unless it is positive and finite."""
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value:g}" + (why and f": {why}"))
+        raise ValueError(
+            f"{name} must be positive and finite, got {value:g}" + (why and f": {why}")
+        )
     return float(value)
 
 
@@ -314,7 +316,9 @@ def kappa(target: Target, activation: Function | None = None, *, points: int = 4
         w, _ = directions(1 if target.dim == 1 else target.dim, 2)
         w = w[:1] if target.radial else w
     else:
-        w = torch.cat([torch.eye(target.dim).double(), directions(target.dim, math.isqrt(points))[0]])
+        w = torch.cat(
+            [torch.eye(target.dim).double(), directions(target.dim, math.isqrt(points))[0]]
+        )
     b = torch.linspace(-1, 1, 2 * (points // len(w) // 2) + 1, dtype=torch.float64)
     of = moment(target, activation)
     size = finite("⟨σ, f⟩", of(w.repeat_interleave(len(b), 0), b.repeat(len(w)))).abs()

@@ -254,9 +254,9 @@ def rashomon_event(
     loss: Loss | None = None,
     device: torch.device | str = "cpu",
 ) -> Event:
-    """The Rashomon set as a rare event: networks of H_n, scored by their relative error ‖h − f‖/‖f‖.
+    """The Rashomon set as a rare event: networks of H_n, scored by their relative error.
 
-    Its probability at the level ε is that of the Rashomon set; see
+    The score is ‖h − f‖/‖f‖, so that its probability at level ε is that of the Rashomon set; see
     :func:`dynbook.rare_events.probability_mc` and :func:`dynbook.rare_events.subset_simulation`.
 
     Parameters
@@ -288,9 +288,7 @@ def rashomon_event(
             loss = smooth_loss(target, activation) if activation else relu_loss(target)
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
-        return draw_networks(
-            count, n, amplitude, target.dim, generator=generator, device=device
-        )
+        return draw_networks(count, n, amplitude, target.dim, generator=generator, device=device)
 
     return Event(
         draw=draw,

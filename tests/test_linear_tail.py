@@ -22,7 +22,8 @@ def irwin_hall(n, x):
     with mpmath.workdps(60):
         y = mpmath.mpf(n) * (1 - mpmath.mpf(x)) / 2
         terms = [
-            (-1) ** k * mpmath.binomial(n, k) * (y - k) ** n for k in range(int(mpmath.floor(y)) + 1)
+            (-1) ** k * mpmath.binomial(n, k) * (y - k) ** n
+            for k in range(int(mpmath.floor(y)) + 1)
         ]
         return float(mpmath.log10(sum(terms) / mpmath.factorial(n)))
 
@@ -112,9 +113,7 @@ def test_the_tail_is_below_hoeffdings_bound(n, eps, A):
 def test_the_tail_is_scale_free(scale, n):
     values, weights = NODES
     one = linear_tail(values, weights, n, 0.4, 1.0, 15.0, points=1 << 12)
-    other = linear_tail(
-        -scale * values, weights, n, 0.4, scale, 15.0 * scale, points=1 << 12
-    )
+    other = linear_tail(-scale * values, weights, n, 0.4, scale, 15.0 * scale, points=1 << 12)
     assert other.log10 == pytest.approx(one.log10, rel=1e-6)
 
 

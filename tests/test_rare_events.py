@@ -31,7 +31,7 @@ def gaussian(score, dim=2, device="cpu"):
     """Standard normal states; the step x√(1 − s²) + sξ is reversible for them."""
 
     def move(x, g):
-        s = 0.05 ** torch.rand(len(x), 1, generator=g, dtype=F64).to(x)
+        s = 0.02 ** torch.rand(len(x), 1, generator=g, dtype=F64).to(x)
         noise = torch.randn(x.shape, generator=g, dtype=F64).to(x)
         return (1 - s**2).sqrt() * x + s * noise
 
@@ -98,9 +98,9 @@ def test_intervals_cover_as_often_as_they_say():
             HALF_SPACE,
             level,
             generator=rng(seed),
-            population=100,
+            population=150,
             runs=10,
-            moves=8,
+            moves=10,
             confidence=0.8,
         )
         hold += bool(p.log10_low < -5 < p.log10_high)
@@ -137,7 +137,7 @@ def test_probabilities_below_underflow():
         generator=rng(),
         population=100,
         runs=6,
-        moves=10,
+        moves=20,
         agreement=9,
         lowest=-1000,
     )
@@ -187,22 +187,22 @@ def test_a_stopped_count_goes_on_to_the_bit(tmp_path, calls):
     count = stopping(HALF_SPACE, 6 - calls)  # and not a call more
     resumed = probability_mc(count, -1.0, generator=rng(3), checkpoint=file, **kwargs)
     assert resumed.estimate == whole.estimate and resumed.low == whole.low
-    again = probability_mc(stopping(HALF_SPACE, 0), -1.0, generator=rng(3), checkpoint=file, **kwargs)
+    again = probability_mc(
+        stopping(HALF_SPACE, 0), -1.0, generator=rng(3), checkpoint=file, **kwargs
+    )
     assert again.estimate == whole.estimate  # a finished run is read
 
 
-@pytest.mark.parametrize("calls", [0, 1, 4, 13])
+@pytest.mark.parametrize("calls", [0, 1, 14, 33])
 def test_a_stopped_subset_simulation_goes_on_to_the_bit(tmp_path, calls):
     event = rashomon_event(wave(PI), 3, 30.0)
-    kwargs = {"population": 200, "runs": 4, "moves": 5, "agreement": 9}
-    whole = subset_simulation(event, 0.85, generator=rng(3), **kwargs)
+    kwargs = {"population": 100, "runs": 4, "moves": 15, "agreement": 9}
+    whole = subset_simulation(event, 0.9, generator=rng(3), **kwargs)
     file = tmp_path / "ladder.pt"
     with pytest.raises(Stop):
-        subset_simulation(
-            stopping(event, calls), 0.85, generator=rng(3), checkpoint=file, **kwargs
-        )
-    assert file.exists() == (calls > 5)
-    resumed = subset_simulation(event, 0.85, generator=rng(3), checkpoint=file, **kwargs)
+        subset_simulation(stopping(event, calls), 0.9, generator=rng(3), checkpoint=file, **kwargs)
+    assert file.exists() == (calls > 15)
+    resumed = subset_simulation(event, 0.9, generator=rng(3), checkpoint=file, **kwargs)
     for name in ("log10", "log10_low", "log10_high", "calls", "runs", "samples"):
         assert np.array_equal(getattr(resumed, name), getattr(whole, name)), name
 
@@ -214,17 +214,20 @@ def test_another_runs_checkpoint_is_refused(tmp_path):
     for change in ({"samples": 200}, {"generator": rng(1)}, {"chunk": 7}):
         with pytest.raises(ValueError, match=r"another run, whose (samples|seed|chunk) differs"):
             probability_mc(
-                HALF_SPACE, -1.0, checkpoint=count, **({"samples": 100, "generator": rng()} | change)
+                HALF_SPACE,
+                -1.0,
+                checkpoint=count,
+                **({"samples": 100, "generator": rng()} | change),
             )
     small = {"population": 100, "runs": 4, "moves": 5, "checkpoint": ladder, "agreement": 9}
     subset_simulation(HALF_SPACE, -3.0, generator=rng(), **small)
     other = dataclasses.replace(HALF_SPACE, score=lambda x: x[:, 1])
-    with pytest.raises(ValueError, match="its states have other scores now"):
+    with pytest.raises(ValueError, match=r"its states have other scores now"):
         subset_simulation(other, -3.0, generator=rng(), **small)
     with pytest.raises(ValueError, match="another run, whose"):
         subset_simulation(HALF_SPACE, -2.0, generator=rng(), **small)
     ladder.write_text("no checkpoint")
-    with pytest.raises(ValueError, match="cannot be read.*delete it to begin anew"):
+    with pytest.raises(ValueError, match=r"cannot be read.*delete it to begin anew"):
         subset_simulation(HALF_SPACE, -3.0, generator=rng(), **small)
 
 
@@ -260,8 +263,8 @@ def test_a_bar_shows_progress_and_changes_nothing(capsys):
 SETTINGS = {  # (ν, n, ε, activation): log₁₀ P by 10⁸ networks where it is known
     "4 neurons": (PI, 4, 0.85, None, -3.75),
     "8 neurons": (PI, 8, 0.75, None, -4.87),
-    "twice the frequency": (2 * PI, 4, 0.9, None, None),
-    "tanh": (PI, 4, 0.85, torch.tanh, None),
+    "twice the frequency": (2 * PI, 4, 0.93, None, None),
+    "bumps": (PI, 4, 0.93, lambda t: torch.exp(-2 * t**2), None),
 }
 
 
@@ -271,8 +274,8 @@ def test_counting_and_subset_simulation_agree_and_keep_their_order(name):
     nu, n, eps, activation, known = SETTINGS[name]
     f = wave(nu)
     event = rashomon_event(f, n, 30.0, activation)
-    counted = probability_mc(event, eps, samples=400_000, generator=rng(1))
-    split = subset_simulation(event, eps, generator=rng(2), population=300, moves=25)
+    counted = probability_mc(event, eps, samples=250_000, generator=rng(1))
+    split = subset_simulation(event, eps, generator=rng(2), population=600, moves=25)
     assert split.log10_low < counted.log10_high and counted.log10_low < split.log10_high
     assert split.log10_high - split.log10_low < 0.4
     linear = linear_tail(*moment_nodes(f, activation), n, eps, 1.0, 30.0)
@@ -312,7 +315,6 @@ def split(event=HALF_SPACE, level=-3.0, **kwargs):
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: split(population=99), r"population too small: of 99.*leaves 10|leaves"),
         (lambda: split(population=50), "population too small: of 50 states.*leaves 5.*take 100"),
         (lambda: split(population=100, p0=0.05), "population too small.*take 200 or more"),
         (lambda: split(p0=1.0), r"p0 must lie in \(0, 1\), got 1"),
@@ -353,26 +355,30 @@ def test_what_is_of_the_wrong_kind_is_refused_in_words(call, words):
 
 
 def test_runs_that_disagree_are_refused():
-    """A population of 100 on the ladder to 1e-30 of a small set with hardly any moves."""
+    """A population of 100 on the ladder to 1e-9, with few moves."""
     event = rashomon_event(wave(PI), 8, 30.0)
     with pytest.raises(RareEventError, match=r"runs disagree: log10 P has standard deviation .*-"):
-        split(event, 0.5, moves=12, runs=8)
+        split(event, 0.5, moves=25, runs=8)
 
 
 def test_a_population_that_does_not_move_is_refused():
     stuck = dataclasses.replace(HALF_SPACE, move=lambda x, g: x + 100 * torch.ones_like(x))
     still = dataclasses.replace(stuck, score=lambda x: x[:, 0])
-    with pytest.raises(RareEventError, match="degenerate.*only 0% of its members moved in 5 moves"):
+    with pytest.raises(
+        RareEventError, match=r"degenerate.*only 0% of its members moved in 5 moves"
+    ):
         split(still)
 
 
 def test_scores_that_cannot_decrease_are_refused():
     flat = gaussian(lambda x: x[:, 0].clamp(min=-1))
-    with pytest.raises(RareEventError, match="levels no longer decrease: 100 of 100 scores"):
+    with pytest.raises(
+        RareEventError, match=r"levels no longer decrease: 0 to 0 of 100 scores lie below -1"
+    ):
         split(flat)
 
 
 def test_an_empty_event_is_given_up():
-    """x² ≥ 0 never reaches −1: its levels halve for ever."""
+    """e^x > 0 never reaches −1: its levels decrease for ever."""
     with pytest.raises(RareEventError, match=r"level -1 was not reached at probability 10\^-8"):
-        split(gaussian(lambda x: x[:, 0] ** 2, 1), -1.0, moves=20, lowest=-8)
+        split(gaussian(lambda x: x[:, 0].exp(), 1), -1.0, moves=20, lowest=-8)

@@ -65,6 +65,7 @@ def test_where_the_set_is_not_empty_the_bound_is_above_exp_minus_n_half(n, eps, 
 def test_kappa_in_one_dimension(nu, expected):
     """1/N with N = ‖((1 − x²)³ cos νx)''‖ by mpmath, to the digits known before."""
     with mpmath.workdps(20):
+
         def g(t):
             return (1 - t * t) ** 3 * mpmath.cos(nu * t)
 
@@ -108,6 +109,7 @@ def test_ridge_integrals_in_one_dimension_are_moments_of_relu():
     """By scipy's adaptive rule, cut at the kink."""
     f = wave(2 * PI)
     for w, b in ((1.0, 0.3), (-1.0, 0.3), (-1.0, -0.8), (1.0, -0.2)):
+
         def integrand(x, w=w, b=b):
             return max(w * x - b, 0) * f.f(torch.tensor([[x]], dtype=F64)).item()
 
@@ -217,7 +219,10 @@ def test_bessel_functions_and_their_derivatives(order):
         (lambda: target(lambda x: 0 * x[:, 0] ** 3), "Δg.* must be positive.*f = 0 has no"),
         (lambda: target(lambda x: x[:, 0] ** 2 * math.nan), "f must be finite, got nan"),
         (lambda: kappa(wave(3.0), lambda t: t * math.nan), "finite"),
-        (lambda: kappa(wave(3.0), lambda t: 0 * t, points=8), "κ must be positive.*orthogonal to every"),
+        (
+            lambda: kappa(wave(3.0), lambda t: 0 * t, points=8),
+            "κ must be positive.*orthogonal to every",
+        ),
         (lambda: ridge_integral(bump, torch.ones(1, 2).double(), torch.zeros(1).double()), "unit"),
         (lambda: ridge_integral(bump, torch.ones(1, 4), torch.zeros(1)), r"must fit, got \(1, 4\)"),
         (
