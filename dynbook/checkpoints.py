@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-File = str | Path | None
+_File = str | Path | None
 
 
-def resumed(file: File, settings: dict[str, Any]) -> dict[str, Any] | None:
+def resumed(file: _File, settings: dict[str, Any]) -> dict[str, Any] | None:
     """What :func:`keep` wrote last, or None where there is no such file (or none was named).
 
     Parameters
@@ -43,7 +43,7 @@ def resumed(file: File, settings: dict[str, Any]) -> dict[str, Any] | None:
     return state
 
 
-def keep(file: File, settings: dict[str, Any], state: dict[str, Any]) -> None:
+def keep(file: _File, settings: dict[str, Any], state: dict[str, Any]) -> None:
     """Write the state of a run, under another name first: a stop leaves the last one whole."""
     if file is None:
         return

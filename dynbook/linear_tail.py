@@ -69,7 +69,8 @@ def linear_tail(
     Returns
     -------
     Tail, whose error is the difference between the extrapolated value and that of h/3, an upper
-    limit rather than an estimate.
+    limit rather than an estimate. For n = 1 the tail is a sum over the nodes, exact but for their
+    own kink: of the order 1/m².
 
     Raises
     ------

@@ -23,7 +23,7 @@ from dynbook.rashomon import Function, Target, positive
 Networks = Float[Tensor, "*s n c"]
 Loss = Callable[[Tensor], Tensor]
 
-BLOCK = 4096  # networks at a time: the pairs of their neurons stay in the cache
+BLOCK = 32_000  # neurons at a time: they stay in the cache, and below torch's threshold for threads
 
 
 def draw_networks(
@@ -92,7 +92,7 @@ def one_neuron_move(networks: Networks, amplitude: float, generator: torch.Gener
     flat = networks.flatten(0, -3)
     count, n, width = flat.shape
     rng = {"generator": cpu_generator(generator), "dtype": networks.dtype}
-    draws = torch.rand(2 + width, count, **rng).to(networks.device)
+    draws = torch.rand(4, count, **rng).to(networks.device)
     j = (draws[0] * n).long().clamp(max=n - 1)
     size = 0.03 ** draws[1]
     step = (2 * draws[2:] - 1) * size
@@ -121,8 +121,9 @@ def network_values(
 ) -> Float[Tensor, "*s m"]:
     """Values h(x_k) = (1/n) Σ a_j σ(w_j·x_k − b_j) of each network at each point."""
     a, b, w = networks[..., 0], networks[..., 1], networks[..., 2:]
-    neurons = activation(w @ x.mT - b[..., None])
-    return (a[..., None, :] @ neurons)[..., 0, :] / networks.shape[-2]
+    psi = activation(torch.addmm(-b.reshape(-1, 1), w.reshape(-1, w.shape[-1]), x.mT))
+    psi = psi.view(-1, a.shape[-1], len(x)).mul_(a.reshape(-1, a.shape[-1], 1))
+    return psi.mean(1).view(*a.shape[:-1], len(x))
 
 
 def relu_loss(target: Target) -> Loss:
@@ -237,7 +238,7 @@ def quadrature_loss(
     def loss(networks: Tensor) -> Tensor:
         n = networks.shape[-2]
         at, f, weight = (v.to(networks) for v in (x, values, weights))
-        size = max(1, 2_000_000 // (n * len(x)))
+        size = max(1, BLOCK // (n * len(x)))
         parts = networks.flatten(0, -3).split(size)
         off = [(network_values(part, at, activation) - f).square_() @ weight for part in parts]
         return torch.cat(off).view(networks.shape[:-2])
@@ -308,10 +309,11 @@ def _by_blocks(block: Callable, networks: Tensor) -> Tensor:
         )
     flat = networks.flatten(0, -3)
     out = flat.new_empty(len(flat))
-    size = BLOCK if flat.device.type == "cpu" else len(flat)
+    n = flat.shape[1]
+    size = max(1, BLOCK // n) if flat.device.type == "cpu" else len(flat)
     for start in range(0, len(flat), size):
-        a, b, w = flat[start : start + size].permute(2, 1, 0).contiguous()
-        out[start : start + size] = block(a / len(a), b, w)
+        a, b, w = (v.mT.contiguous() for v in flat[start : start + size].unbind(-1))
+        out[start : start + size] = block(a / n, b, w)
     return out.view(networks.shape[:-2])
 
 
