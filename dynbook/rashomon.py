@@ -233,14 +233,16 @@ def directions(dim: int, count: int) -> tuple[Float[Tensor, "m d"], Float[Tensor
     return w, (weights / (2 * side))[:, None].expand(-1, 2 * side).reshape(-1)
 
 
-def moment(target: Target, activation: Function | None = None, *, points: int | None = None):
+def moment(
+    target: Target, activation: Function | None = None, *, points: int | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The function (w, b) ↦ ⟨σ(w·x − b), f⟩: ridge integrals, or a quadrature for another σ.
 
     Parameters
     ----------
     target : Target
     activation : callable, optional
-        Elementwise; default: ReLU, whose moments are :attr:`Target.ridge`.
+        Elementwise; default: ReLU, whose moments are `Target.ridge`.
     points : int, optional
         Of the quadrature. Default: 4000 in one dimension, else 20,000.
 
