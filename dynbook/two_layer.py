@@ -122,8 +122,8 @@ def network_values(
     """Values h(x_k) = (1/n) Σ a_j σ(w_j·x_k − b_j) of each network at each point."""
     a, b, w = networks[..., 0], networks[..., 1], networks[..., 2:]
     psi = activation(torch.addmm(-b.reshape(-1, 1), w.reshape(-1, w.shape[-1]), x.mT))
-    psi = psi.view(-1, a.shape[-1], len(x)).mul_(a.reshape(-1, a.shape[-1], 1))
-    return psi.mean(1).view(*a.shape[:-1], len(x))
+    terms = psi.view(-1, a.shape[-1], len(x)) * a.reshape(-1, a.shape[-1], 1)
+    return terms.mean(1).view(*a.shape[:-1], len(x))
 
 
 def relu_loss(target: Target) -> Loss:
