@@ -78,12 +78,14 @@ def wave(nu: float, dim: int = 1, *, radial: bool = False) -> Target:
         q = (1 - b**2).clamp(min=0)
         return c * q**power * (nu * b * w_1).cos() * bessel(power, nu**2 * q * (1 - w_1**2))
 
+    rule = gauss(nodes)
+
     def ridge(w: Tensor, b: Tensor) -> Tensor:
         if dim == 1:
             return c * (1 - b**2).clamp(min=0) ** 3 * (nu * b).cos()
         if not radial:
             return plane(w[..., 0], b)
-        t, weights = (v.to(b) for v in gauss(nodes))  # w_1 over the quarter of a circle, or (0, 1)
+        t, weights = (v.to(b) for v in rule)  # w_1 over the quarter of a circle, or (0, 1)
         w_1 = (math.pi / 2 * t).sin() if dim == 2 else t
         return plane(w_1, b[..., None]) @ weights
 
