@@ -1,0 +1,11 @@
+    # 4.2: a bound, and what it sees. Theorems, and bands around a run of four million
+    "i_printed": approx(0, abs=1e-12),
+    "i_low": Within(0.0168, 0.0186),
+    "i_high": Within(0.0176, 0.0194),
+    "i_bound": approx(math.exp(-8 * 0.1**2 / (2 * 30**2) * (1024 / 35) ** 2), abs=1e-5),
+    "i_wave": approx(math.exp(-8 * 0.25**2 / (2 * (30 * 0.089392) ** 2)), abs=1e-5),
+    "i_counted": Within(5e-6, 3.5e-5),
+    "i_empty": approx(1 - 30 * 0.010113, abs=1e-4),
+    "i_two": approx(-2.5, abs=0.02),
+    "i_three": approx(-3, abs=0.02),
+    "i_plane_rms": approx(-2.5, abs=0.03),

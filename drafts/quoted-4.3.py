@@ -1,0 +1,22 @@
+    # 4.3: rare events; bands of the live runs from eight seeds, of the recorded ones from their
+    # intervals, the others are deterministic
+    "j_scored": "scored networks, 551,000: eleven rungs with all of eight seeds",
+    "j_hand": Within(-12.0, -10.7),
+    "j_deep": Within(-11.35, -11.0),
+    "j_deep_half": Within(0.05, 0.25),
+    "j_judged": Within(0, 0.09),
+    "j_bias": Within(5, 50),
+    "j_bias_half": Within(10, 35),
+    "j_least": Within(0.1545, 0.1565),  # with its certificate, to a thousandth
+    "j_slope": Within(0.21, 0.235),
+    "j_rate": approx(0.2248, abs=2e-4),
+    "j_hoeffding_slope": approx(0.16 / (2 * 30**2 * 0.089392**2) / math.log(10), rel=1e-3),
+    "j_start": Within(5.0, 5.6),
+    "j_nu_growth": Within(3.2, 3.5),
+    "j_fast": Within(-12.4, -11.6),
+    "j_kappa_growth": approx((0.089392 / 0.010113) ** 2, rel=1e-3),
+    "j_empty": Within(5.69, 5.75),
+    "j_empty_kappa": Within(6.2, 6.27),
+    "j_two": Within(0.815, 0.819),
+    "j_straight": Within(96.5, 98.5),
+    "j_theory_gap": Within(0, 0.2),
