@@ -121,11 +121,9 @@ class ThreeLayer:
     @torch.no_grad()
     def gradient(self, theta: Float[Tensor, "*b p"]) -> Float[Tensor, "*b p"]:
         """∇L = (1/n) Σ r g, with the residual r = f − y and g = ∇f."""
-        A, b, w, c = self.unpack(theta)
-        value, slope, _ = _jet(self.activation, A @ self.x.mT + b[..., None], order=1)
-        r = self._residual(value, w, c)
+        w, r, value, slope, _ = self._forward(theta, order=1)
         inner = (r * w[..., None] * slope) @ self._augmented  # by A and by b, (..., H, d + 1)
-        outer = (value @ r.mT)[..., 0]
+        outer = (value * r).sum(-1)
         return torch.cat([inner[..., :-1].flatten(-2), inner[..., -1], outer, r.sum(-1)], -1)
 
     @torch.no_grad()
@@ -142,16 +140,14 @@ class ThreeLayer:
         self, theta: Float[Tensor, "*b p"]
     ) -> tuple[Float[Tensor, "*b p"], Float[Tensor, "*b p p"]]:
         """Gradient and Hessian, what they have in common computed once."""
-        A, b, w, c = self.unpack(theta)
-        value, slope, curvature = _jet(self.activation, A @ self.x.mT + b[..., None], order=2)
-        r = self._residual(value, w, c)
+        w, r, value, slope, curvature = self._forward(theta, order=2)
         back = w[..., None] * slope  # ∂f/∂b_h at all inputs, (..., H, n)
         inner = (back[..., None, :] * self.x.mT).flatten(-3, -2)
         G = torch.cat([inner, back, value, torch.ones_like(r)], -2)  # ∇f, (..., p, n)
         H = (G @ G.mT / len(self.y)).flatten(-2)
         own = (r * w[..., None] * curvature) @ self._products  # (..., H, (d + 1)²)
         mixed = ((r * slope) @ self._augmented).flatten(-2)  # (..., H (d + 1))
-        H[..., self._places] += torch.cat([own.flatten(-2), mixed, mixed], -1)
+        H.index_add_(-1, self._places, torch.cat([own.flatten(-2), mixed, mixed], -1))
         return (G @ r.mT)[..., 0], H.unflatten(-1, (self.size, self.size))
 
     def descent(self, lr: float | Tensor) -> Map:
@@ -173,9 +169,12 @@ class ThreeLayer:
         lr = learning_rate(lr)
         return lambda theta: theta - lr * _Gradient.apply(theta, self)
 
-    def _residual(self, value: Tensor, w: Tensor, c: Tensor) -> Tensor:
-        """r/n, (..., 1, n)."""
-        return (w[..., None, :] @ value + (c[..., None] - self.y)[..., None, :]) / len(self.y)
+    def _forward(self, theta: Tensor, order: int) -> tuple[Tensor, ...]:
+        """w, r/n (..., 1, n), and φ, φ', φ'' at all neurons and inputs (..., H, n)."""
+        A, b, w, c = self.unpack(theta)
+        jet = _jet(self.activation, A.contiguous() @ self.x.mT + b[..., None], order)
+        f = (w[..., None] * jet[0]).sum(-2, keepdim=True) + c[..., None, None]
+        return w, (f - self.y) / len(self.y), *jet
 
     @cached_property
     def _augmented(self) -> Tensor:
@@ -189,7 +188,7 @@ class ThreeLayer:
 
     @cached_property
     def _places(self) -> Tensor:
-        """Where ∇²f is not zero in the flat Hessian: (A_h, b_h) twice, with w_h, and w_h with it."""
+        """Where ∇²f is not zero in the flat Hessian: (A_h, b_h) with itself, with w_h, and back."""
         H, d, p = self.width, self.x.shape[1], self.size
         A, b, w = torch.arange(p - 1, device=self.x.device).split([H * d, H, H])
         inner = torch.cat([A.view(H, d), b[:, None]], 1)

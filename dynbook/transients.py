@@ -127,4 +127,5 @@ class _Run:
 
     def masked(self, values: Tensor) -> Tensor:
         """Of who has not diverged, and NaN of the others."""
-        return values.masked_fill((self.diverged >= 0).view(-1, *[1] * (values.ndim - 1)), torch.nan)
+        lost = self.diverged >= 0
+        return values.masked_fill(lost.view(-1, *[1] * (values.ndim - 1)), torch.nan)
