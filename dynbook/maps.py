@@ -57,7 +57,7 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
     if not parts:
         raise ValueError("network must have at least one layer, got none")
     for number, part in enumerate(parts):
-        _at_rest(can_be_called(f"layer {number}", part))
+        at_rest(can_be_called(f"layer {number}", part))
     if not isinstance(network, nn.Module):
         return parts
     groups: list[list[nn.Module]] = [[]]
@@ -87,7 +87,8 @@ def opened(network: Map) -> list[Map]:
     return [network]
 
 
-def _at_rest(part: Map) -> None:
+def at_rest(part: Map) -> None:
+    """Refuses a module in which something behaves as in training."""
     unrest = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
     for module in part.modules() if isinstance(part, nn.Module) else ():
         if isinstance(module, unrest) and module.training:
