@@ -227,10 +227,15 @@ def _jet(phi: Map, z: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learning_rate(lr: float | Tensor) -> float | Tensor:
-    """lr itself, if it is positive and finite."""
+    """lr itself, if it is positive and finite, one for all or one for each member."""
     if not isinstance(lr, (Real, Tensor)):
         raise TypeError(f"lr must be a number or a tensor, got {kind(lr)}")
     value = torch.as_tensor(lr)
     if not ((value > 0) & (value < math.inf)).all():
         raise ValueError(f"lr must be positive and finite, got {lr!r:.60}")
+    if value.ndim and value.shape[-1] != 1:
+        raise ValueError(
+            f"lr must be one number or a column (M, 1), got shape {tuple(value.shape)}; use "
+            "lr[:, None]"
+        )
     return lr
