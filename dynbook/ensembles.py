@@ -73,8 +73,8 @@ def descend(
 
     A member that leaves the finite numbers, because its gradient does or its step is too large, is
     named by a :class:`DivergenceWarning` and is NaN from then on; the others do not notice, to the
-    bit. A run that goes on from a state that was yielded, or from a checkpoint, is the run
-    that was never stopped, to the bit on the same machine.
+    bit. A run that goes on from a state that was yielded, or from a checkpoint, is the run that
+    was never stopped, to the bit where a step always rounds alike, as on one CPU.
 
     Parameters
     ----------
@@ -144,11 +144,13 @@ def descend(
 
 def _run(steps, now, n, log, file, seconds, generator, progress):
     if file:
-        run = _fingerprint(steps, now, n, log.every, generator)
+        run = _fingerprint(steps, now, n, log, generator)
         if file.exists():
             now = Training(**resume(file, run, now.theta.device))
-    if generator is not None and now.random is not None:
-        generator.set_state(now.random)
+    if generator is not None:
+        if now.random is not None:
+            generator.set_state(now.random)
+        now = replace(now, random=generator.get_state())
     if now.seen is None:
         now = log(now)
     maps, told = _maps(steps, now.step, n), now.diverged
@@ -218,7 +220,7 @@ class _Log:
 
 @torch.no_grad()
 def _fingerprint(
-    steps: Map | Iterable[Map], start: Training, n: int, every: int, generator
+    steps: Map | Iterable[Map], start: Training, n: int, log: _Log, generator
 ) -> dict[str, Any]:
     """What tells a run from others: its size, and where its first step goes from the start."""
     x, drawn = start.theta, generator and generator.get_state()
@@ -232,7 +234,8 @@ def _fingerprint(
         "shape": tuple(x.shape),
         "dtype": str(x.dtype),
         "n": n,
-        "every": every,
+        "every": log.every,
+        "observe": log.observe is not None,
         "number of the first step": start.step,
         "generator": generator is not None,
         "start": (x @ along).cpu(),

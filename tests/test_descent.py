@@ -306,8 +306,9 @@ def test_noise_goes_on_where_it_stopped():
     start, g = torch.zeros(3, 2, dtype=F64), seeded()
     unstopped = list(descend(noisy(g), start, 9, generator=g))
     g = seeded(99)
-    *_, end = descend(noisy(g), unstopped[4], 9, generator=g)
-    assert torch.equal(end.theta, unstopped[-1].theta)
+    for step in (0, 4):
+        *_, end = descend(noisy(g), unstopped[step], 9, generator=g)
+        assert torch.equal(end.theta, unstopped[-1].theta)
 
 
 class Interrupt(Exception):
@@ -405,6 +406,7 @@ def checkpoint(folder, **changes):
         ({"start": torch.ones(3, 2)}, "another dtype .torch.float64, not torch.float32"),
         ({"start": torch.ones(3, 2, dtype=F64)}, r"another start \(other values\); choose"),
         ({"n": 12}, r"another n \(6, not 12\)"),
+        ({"observe": double_well}, r"another observe \(False, not True\)"),
         ({"every": 3}, r"another every \(1, not 3\)"),
         ({"steps": gradient_descent(double_well, 0.1001)}, "another first step .other values"),
         ({"steps": gradient_descent(lambda t: double_well(t) + t.sum(-1), 0.1)}, "another first"),
