@@ -144,7 +144,7 @@ class ThreeLayer:
         back = w[..., None] * slope  # ∂f/∂b_h at all inputs, (..., H, n)
         inner = (back[..., None, :] * self.x.mT).flatten(-3, -2)
         G = torch.cat([inner, back, value, torch.ones_like(r)], -2)  # ∇f, (..., p, n)
-        H = (G @ G.mT / len(self.y)).flatten(-2)
+        H = (G @ G.mT).mul_(1 / len(self.y)).flatten(-2)
         own = (r * w[..., None] * curvature) @ self._products  # (..., H, (d + 1)²)
         mixed = ((r * slope) @ self._augmented).flatten(-2)  # (..., H (d + 1))
         H.index_add_(-1, self._places, torch.cat([own.flatten(-2), mixed, mixed], -1))
@@ -174,7 +174,7 @@ class ThreeLayer:
         A, b, w, c = self.unpack(theta)
         jet = _jet(self.activation, A.contiguous() @ self.x.mT + b[..., None], order)
         f = (w[..., None] * jet[0]).sum(-2, keepdim=True) + c[..., None, None]
-        return w, (f - self.y) / len(self.y), *jet
+        return w, (f - self.y).mul_(1 / len(self.y)), *jet
 
     @cached_property
     def _augmented(self) -> Tensor:

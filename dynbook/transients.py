@@ -117,7 +117,8 @@ class _Run:
             gradient, hessian = self.loss.derivatives(self.theta)
             after, tangent = self.theta - self.lr * gradient, eye - self.lr_tangent * hessian
             self.count += 1
-            lost = ~(tangent.abs().amax((-2, -1)) + after.abs().amax(-1) < largest)
+            within = (tangent.amax((-2, -1)) < largest) & (tangent.amin((-2, -1)) > -largest)
+            lost = ~(within & (after.abs().amax(-1) < largest))  # NaN is lost, too
             if lost.any():
                 self.diverged[lost & (self.diverged < 0)] = self.count
                 lost = self.diverged >= 0

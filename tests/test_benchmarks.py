@@ -12,17 +12,19 @@ import field
 import qr
 import run
 import spectrum
+import training
 
 TINY = {
     "spectrum": lambda: spectrum.case(n=3, length=6, batch=4, few=2),
     "field": lambda: field.case(n=6, width=5, depth=3, few=7, some=20),
+    "training": lambda: training.case(members=3, length=10, few=2),
     "qr": lambda: qr.case(n=3, batch=5),
 }
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_versions_agree(name, monkeypatch):
-    for module in (spectrum, field):
+    for module in (spectrum, field, training):
         monkeypatch.setattr(module, "have_jax", lambda: False)
     case = TINY[name]()
     errors = case.errors()

@@ -83,7 +83,10 @@ def test_who_diverges_is_named_and_the_others_go_on():
         for _ in range(named - 1):
             theta = theta - lr[i] * torch.func.grad(loss)(theta)
         after = theta - lr[i] * torch.func.grad(loss)(theta)
-        size = after.abs().max() + (lr[i] * torch.func.hessian(loss)(theta)).abs().max()
+        size = (
+            after.abs().max()
+            + (lr[i] * torch.func.jacrev(torch.func.grad(loss))(theta)).abs().max()
+        )
         assert theta.abs().max() < 1e124 and size > 1e122
         assert wild.theta[named // 20 + 1 :, i].isnan().all() and wild.loss[-1, i].isnan()
         assert wild.exponents[named // 20 + 1 :, i].isnan().all()
