@@ -203,7 +203,7 @@ def sharpness(
     """The largest eigenvalue of the Hessian, for every member of an ensemble at once.
 
     Along a training, ``top = sharpness(loss, theta, start=top.vector)`` begins where the last one
-    ended, which saves more than half of the products.
+    ended. With a tolerance of 1e-3, which is 1e-6 in the value, that saves a third of the products.
 
     Parameters
     ----------
