@@ -4,7 +4,7 @@ for hundreds of them at once."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
 
@@ -46,7 +46,7 @@ class ThreeLayer:
     x: Tensor
     y: Tensor
     width: int
-    activation: Map = torch.tanh
+    activation: Map = field(default_factory=lambda: torch.tanh)
 
     def __post_init__(self):
         states("x", self.x), states("y", self.y), whole("width", self.width)
