@@ -1,17 +1,38 @@
-"""Each letter once a page: figures draw texts as outlines, and every figure brings its own."""
+"""Each letter and each style once a page: figures draw texts as outlines, and every line, tick
+and letter brings all it needs. Frames of a slider are texts in a script, with quotes escaped."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 
 #: A letter as matplotlib defines it, alone in its line, in a figure or in the frames of a slider.
 GLYPH = re.compile(
     r'<path id=(\\?)"([\w-]+)\1" d=\1"([^"\\]*)\1" transform=\1"scale\(0\.015625\)\1" />'
 )
 
+#: What draws in a figure, and its style, unless it has a class already.
+STYLED = re.compile(r'(<(?:path|g|use)\b(?![^<>]*\bclass=)[^<>]*?) style=(\\?)"([^"\\<>]*)\2"')
 
-def share(html: str) -> str:
+
+def share_styles(html: str) -> str:
+    """The page with styles that return as classes, short names for them."""
+    seen = Counter(style for _, _, style in STYLED.findall(html))
+    names = {style: f"s{i}" for i, (style, n) in enumerate(seen.most_common()) if n > 3}
+    if not names:
+        return html
+
+    def named(match: re.Match) -> str:
+        start, escape, style = match.groups()
+        known = f'class={escape}"{names[style]}{escape}"' if style in names else None
+        return f"{start} {known}" if known else match[0]
+
+    rules = "".join(f".theme-svg .{name}{{{style}}}" for style, name in names.items())
+    return f"<style>{rules}</style>\n{STYLED.sub(named, html)}"
+
+
+def share_letters(html: str) -> str:
     """The page with its letters defined once, before everything else.
 
     A definition leaves an empty group in its place: the frames of a slider count lines.
@@ -26,7 +47,7 @@ def share(html: str) -> str:
     html = GLYPH.sub("<g/>", html)
     html = re.sub(
         r'href=(\\?)"#([\w-]+)\1"',
-        lambda m: f"href={m[1]}\"#{names.get(m[2], m[2])}{m[1]}\"",
+        lambda m: f'href={m[1]}"#{names.get(m[2], m[2])}{m[1]}"',
         html,
     )
     drawn = "".join(
@@ -39,7 +60,7 @@ def share(html: str) -> str:
 
 def share_on_page(app, pagename, templatename, context, doctree) -> None:
     if "body" in context:
-        context["body"] = share(context["body"])
+        context["body"] = share_letters(share_styles(context["body"]))
 
 
 def setup(app):
