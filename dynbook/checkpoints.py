@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,32 @@ class CheckpointError(ValueError):
 
 
 def writable(name: str, file: str | Path) -> Path:
-    """The path, if a file can be there.
+    """The path, absolute and with links followed, if a file can be written there.
 
     Raises
     ------
+    TypeError
+        If it is no path.
     FileNotFoundError
         If its folder does not exist.
     IsADirectoryError
         If it is a folder.
+    PermissionError
+        If nothing can be written in its folder.
     """
-    path = Path(file)
+    if not isinstance(file, (str, Path)):
+        raise TypeError(f"{name} must be the path of a file, got {file!r:.40}")
+    path = Path(file).expanduser().resolve()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name} must lie in a folder that exists, got {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise PermissionError(
+            f"{name} must lie in a folder that can be written, got {path}: {error}"
+        ) from error
     return path
 
 
@@ -38,49 +51,79 @@ def write(file: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
     part = file.with_name(file.name + ".part")
     state = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in state.items()}
     with part.open("wb") as stream:
-        torch.save({"run": run, "state": state}, stream)
+        torch.save({"run": run, "state": state, "sha256": digest(run, state)}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(part, file)
 
 
-def resume(file: Path, run: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The state that the file holds, if it is one of this run.
+def resume(file: Path, run: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """The state that the file holds, if it is one of this run, which begins with start.
 
-    Tensors are moved to the device, but for bytes, which are states of generators. Tensors in
-    ``run`` count as the same if they differ by rounding, as on another machine.
+    Tensors are moved to the device of ``start["theta"]``, but for bytes, which are states of
+    generators. What ``run`` holds must be what it was, by :func:`alike`.
 
     Raises
     ------
     CheckpointError
-        If it cannot be read or is one of another run; the message names what differs.
+        If it is damaged or is one of another run; the message names what differs.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         was, state = content["run"], content["state"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        if not torch.equal(content["sha256"], digest(was, state)):
+            raise ValueError("its bytes are not those that were written")
+        if state.keys() != start.keys():
+            raise ValueError(f"it holds {', '.join(state)}")
+        other = [name for name, value in run.items() if not alike(was.get(name), value)]
+        theta, here = state["theta"], start["theta"]
+        if not other and (theta.shape != here.shape or theta.dtype != here.dtype):
+            raise ValueError(f"it holds a {theta.dtype} state of shape {tuple(theta.shape)}")
+    except Exception as error:  # a damaged file can make the reader stumble anywhere
         raise CheckpointError(
-            f"checkpoint {file} is none that can be read: {error!r:.80}; "
+            f"checkpoint {file} is none that can be read: {error!r:.80}; it may be damaged; "
             "if it is not needed, delete it, or choose another name"
         ) from error
-    for name, value in run.items():
-        if not _same(was.get(name), value):
-            found = "other values" if isinstance(value, Tensor) else f"{was.get(name)}, not {value}"
-            raise CheckpointError(
-                f"checkpoint {file} belongs to another run, with another {name} ({found}); "
-                "choose another name, or delete it if it is not needed"
-            )
-    return {k: _moved(v, device) if isinstance(v, Tensor) else v for k, v in state.items()}
+    for name in other[:1]:
+        told = isinstance(was.get(name), Tensor) or isinstance(run[name], Tensor)
+        found = "other values" if told else f"{was.get(name)}, not {run[name]}"
+        raise CheckpointError(
+            f"checkpoint {file} belongs to another run, with another {name} ({found}); "
+            "choose another name, or delete it if it is not needed"
+        )
+    return {k: _moved(v, here.device) if isinstance(v, Tensor) else v for k, v in state.items()}
+
+
+def digest(*contents: Any) -> Tensor:
+    """The SHA-256 of tensors, dictionaries and what else has a repr, as 32 bytes in a tensor."""
+    hashed = hashlib.sha256()
+    for content in contents:
+        if isinstance(content, dict):
+            for name in sorted(content):
+                hashed.update(name.encode() + bytes(digest(content[name]).tolist()))
+        elif isinstance(content, Tensor):
+            hashed.update(f"{content.dtype} {tuple(content.shape)}".encode())
+            hashed.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        else:
+            hashed.update(repr(content).encode())
+    return torch.tensor(list(hashed.digest()), dtype=torch.uint8)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two entries that tell a run from others are the same.
+
+    A floating-point tensor (2, ...) holds values and, second, by how much they may differ, as by
+    rounding on another machine; all else must be equal.
+    """
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return type(a) is type(b) and a == b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not b.is_floating_point():
+        return torch.equal(a, b)
+    near = (a[0] - b[0]).abs() <= b[1]
+    return bool((near | (a[0] == b[0]) | (a[0].isnan() & b[0].isnan())).all())
 
 
 def _moved(value: Tensor, device: torch.device) -> Tensor:
     return value if value.dtype == torch.uint8 else value.to(device)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if not isinstance(b, Tensor):
-        return a == b
-    if not isinstance(a, Tensor) or a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    size = b.abs().nan_to_num(0.0, posinf=0.0).max().item()
-    return torch.allclose(a, b, 0, torch.finfo(b.dtype).eps ** 0.4 * size, equal_nan=True)

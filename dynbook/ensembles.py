@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dynbook.checkpoints import CheckpointError as CheckpointError
-from dynbook.checkpoints import resume, writable, write
+from dynbook.checkpoints import alike, digest, resume, writable, write
 from dynbook.domains import cpu_generator, kind, whole
 from dynbook.maps import Map, advance, can_be_called, states
 
@@ -40,7 +40,8 @@ class Training:
     diverged : Tensor (...), int64
         The step at which a member left the finite numbers, −1 if it did not.
     seen : Tensor (K, …), optional
-        What ``observe`` said of the K states yielded so far, this one included.
+        What ``observe`` said of the K states yielded so far, this one included; the states that a
+        run yields share its rows.
     random : Tensor, optional
         State of the generator.
     """
@@ -90,11 +91,12 @@ def descend(
     observe : callable, optional
         From states (..., p) to a tensor that is kept, such as the losses (...): ``seen`` holds it
         for all states yielded, those before an interruption included. That of a diverged member
-        is what the function makes of NaN.
+        is what the function makes of NaN. It gets a copy, and may work in place.
     checkpoint : path, optional
         A file. If it is not there, the run begins at start and writes it, at least every so many
         seconds, on an interruption, and at the end; if it is, the run goes on from it. It is
-        never half written.
+        never half written. To know its run again the first step is made twice beforehand, which
+        leaves PyTorch's random state and the generator as they were.
     seconds : float
         Time between writes.
     generator : torch.Generator, optional
@@ -111,10 +113,14 @@ def descend(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or size, a step changes shape, dtype or device, there
-        are fewer than n maps, or an iterable that cannot begin anew is to be resumed.
+        are fewer than n maps, or what is to be resumed cannot be: an iterable that cannot begin
+        anew, or steps that draw from elsewhere than generator.
     CheckpointError
-        If the file cannot be read, or belongs to another run: to other shapes, dtype, n or every,
-        or to a first step that goes elsewhere (another start, loss, learning rate or minibatch).
+        If the file is damaged, or belongs to another run: to other shapes, dtype, n or every, to
+        another start or observe, or to a first step that goes elsewhere (another loss, learning
+        rate or minibatch).
+    OSError
+        If the file cannot be written.
     """
     n, every = whole("n", n, least=0), whole("every", every)
     if n % every:
@@ -146,13 +152,12 @@ def _run(steps, now, n, log, file, seconds, generator, progress):
     if file:
         run = _fingerprint(steps, now, n, log, generator)
         if file.exists():
-            now = Training(**resume(file, run, now.theta.device))
+            now = Training(**resume(file, run, vars(now)))
     if generator is not None:
         if now.random is not None:
             generator.set_state(now.random)
         now = replace(now, random=generator.get_state())
-    if now.seen is None:
-        now = log(now)
+    now = log(now) if now.seen is None else log.going_on(now)
     maps, told = _maps(steps, now.step, n), now.diverged
     written, saved = -math.inf, None  # at once, to hear early of a disk that is full
     with _bar(n, now.step) if progress else nullcontext() as bar:
@@ -163,7 +168,7 @@ def _run(steps, now, n, log, file, seconds, generator, progress):
                     written, saved = time.monotonic(), now
                 if now.step % log.every == 0:
                     told = _tell(now.diverged, told, bar)
-                    yield replace(now, theta=now.theta.clone())
+                    yield log.shown(now)
                 if now.step == n:
                     return
                 now = log(_advanced(now, next(maps), generator))  # a whole state, or none
@@ -197,39 +202,60 @@ def _maps(steps: Map | Iterable[Map], first: int, n: int) -> Iterator[Map]:
 
 
 class _Log:
-    """What ``observe`` says of the states at multiples of every, in one tensor."""
+    """What ``observe`` says of the states at multiples of every, in one tensor.
+
+    It is held twice, for the run and for those who look on: a copy for each state yielded would
+    cost the square of their number.
+    """
 
     def __init__(self, observe: Callable[[Tensor], Tensor] | None, every: int, n: int):
         self.observe, self.every, self.rows = observe, every, 1 + n // every
         self.all: Tensor | None = None
 
-    @torch.no_grad()
     def __call__(self, now: Training) -> Training:
         if self.observe is None or now.step % self.every:
             return now
-        row, known = self.observe(now.theta), 0 if now.seen is None else len(now.seen)
+        row, known = self.of(now.theta), 0 if now.seen is None else len(now.seen)
+        if self.all is None:
+            self.all = row.new_empty(2, max(self.rows, known + 1), *row.shape)
+        self.all[:, known] = row
+        return replace(now, seen=self.all[0, : known + 1])
+
+    @torch.no_grad()
+    def of(self, theta: Tensor) -> Tensor:
+        """What is observed of a state."""
+        row = self.observe(theta.clone())
         if not isinstance(row, Tensor):
             raise TypeError(f"observe must return a tensor, got {kind(row)}")
-        if self.all is None:
-            self.all = row.new_empty(max(self.rows, known + 1), *row.shape)
-            if known:
-                self.all[:known] = now.seen
-        self.all[known] = row
-        return replace(now, seen=self.all[: known + 1])
+        return row
+
+    def going_on(self, now: Training) -> Training:
+        """The state, with a copy of what was seen."""
+        known, row = len(now.seen), now.seen.shape[1:]
+        self.all = now.seen.new_empty(2, max(self.rows, known + 1), *row)
+        self.all[:, :known] = now.seen
+        return replace(now, seen=self.all[0, :known])
+
+    def shown(self, now: Training) -> Training:
+        """A copy that can be changed without harm to the run."""
+        seen = None if now.seen is None else self.all[1, : len(now.seen)]
+        return replace(now, theta=now.theta.clone(), diverged=now.diverged.clone(), seen=seen)
 
 
-@torch.no_grad()
 def _fingerprint(
     steps: Map | Iterable[Map], start: Training, n: int, log: _Log, generator
 ) -> dict[str, Any]:
     """What tells a run from others: its size, and where its first step goes from the start."""
-    x, drawn = start.theta, generator and generator.get_state()
-    along = torch.linspace(1, 2, x.shape[-1]).sin().to(x)
-    after = x
-    if start.step < n:
-        after = advance(next(_maps(steps, start.step, n)), x.clone(), start.step + 1)
-    if generator is not None:
-        generator.set_state(drawn)
+    x = start.theta
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        first, again = (_first(steps, start, n, log, generator) for _ in range(2))
+    for name, value in first.items():
+        if not alike(value, again[name]):
+            raise ValueError(
+                f"the {name} must be the same each time it is computed where a run may be resumed, "
+                "but differs; if it draws random numbers, draw them from a generator handed over "
+                "as generator="
+            )
     return {
         "shape": tuple(x.shape),
         "dtype": str(x.dtype),
@@ -238,8 +264,29 @@ def _fingerprint(
         "observe": log.observe is not None,
         "number of the first step": start.step,
         "generator": generator is not None,
-        "start": (x @ along).cpu(),
-        "first step": ((after - x) @ along).cpu(),
+        "start": digest(x),
+        **first,
+    }
+
+
+@torch.no_grad()
+def _first(steps, start: Training, n: int, log: _Log, generator) -> dict[str, Tensor | None]:
+    """What is observed of the start, and the first step, with the rounding that is allowed."""
+    x, eps = start.theta, torch.finfo(start.theta.dtype).eps
+    drawn = generator and generator.get_state()
+    after, said = x, None if log.observe is None else log.of(x)
+    if start.step < n:
+        after = advance(next(_maps(steps, start.step, n)), x.clone(), start.step + 1)
+    if generator is not None:
+        generator.set_state(drawn)
+    if said is not None and said.is_floating_point():
+        said = torch.stack([said, 1e3 * torch.finfo(said.dtype).eps * said.abs()])
+    x, moved = x.double(), after.double() - x.double()
+    along = torch.linspace(1, 2, x.shape[-1]).sin().to(x)
+    rounding = eps * (x.abs().sum(-1) + 1e3 * moved.abs().sum(-1))
+    return {
+        "value of observe": said if said is None else said.cpu(),
+        "first step": torch.stack([moved @ along, rounding]).cpu(),
     }
 
 

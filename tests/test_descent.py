@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from dynbook.checkpoints import write
 from dynbook.descent import Training, descend, flatten, load_flat, minibatch_descent, module_loss
 from dynbook.ensembles import CheckpointError, DivergenceWarning
 from dynbook.lyapunov import lyapunov_spectrum
@@ -389,14 +390,76 @@ def test_a_bar_shows_the_steps_and_who_diverged(capsys):
     assert "20/20" in shown and "1 diverged" in shown
 
 
-def checkpoint(folder, **changes):
+def test_one_who_looks_on_changes_nothing(tmp_path):
+    """What observe does to its argument, and we to what is yielded, stays without effect."""
+    start = torch.rand(3, 2, generator=seeded(), dtype=F64)
+    plain = {"steps": gradient_descent(double_well, 0.2), "start": start, "n": 6}
+    plain["checkpoint"] = tmp_path / "run.pt"
+    calm = list(descend(plain["steps"], start, 6, observe=lambda x: x.clamp(max=0.5).sum(-1)))
+    for ours in descend(**plain, observe=lambda x: x.clamp_(max=0.5).sum(-1)):
+        same(ours, calm[ours.step])
+        if ours.step == 3:
+            for kept in (ours.theta, ours.diverged, ours.seen):
+                kept.zero_()
+            break
+    *_, end = descend(**plain, observe=lambda x: x.clamp(max=0.5).sum(-1))
+    same(end, calm[-1])
+    rest = descend(plain["steps"], calm[2], 6, observe=double_well)
+    next(rest).seen.zero_()
+    assert calm[2].seen.min() > 0
+
+
+def test_a_file_changes_no_draw_and_noise_it_cannot_keep_is_refused(tmp_path):
+    start = torch.zeros(3, 2, dtype=F64)
+
+    def drawn(x):
+        return x + 0.01 * torch.randn(x.shape, dtype=x.dtype)
+
+    with pytest.raises(ValueError, match=r"first step must be the same.*handed over as generator="):
+        next(descend(drawn, start, 4, checkpoint=tmp_path / "run.pt"))
+    with torch.random.fork_rng():
+        state = torch.manual_seed(0).get_state()
+        for _ in descend(lambda x: (drawn(x), x / 2)[1], start, 1, checkpoint=tmp_path / "run.pt"):
+            assert torch.equal(torch.get_rng_state(), state)
+            break
+
+
+@pytest.mark.parametrize(
+    "dtype, change, words",
+    [
+        (torch.float64, {"start": [[1e8, 1e8], [7.0, -9.0]]}, "another start"),
+        (torch.float32, {"start": [[1e8, 1e8], [0.3, 0.50025]]}, "another start"),
+        (torch.float32, {"lr": 0.1001}, "another first step"),
+        (torch.float64, {"lr": 0.1 + 1e-12}, "another first step"),
+    ],
+)
+def test_a_large_member_does_not_hide_another_that_differs(tmp_path, dtype, change, words):
+    def run(start=((1e8, 1e8), (0.3, 0.5)), lr=0.1):
+        step = gradient_descent(lambda t: t.square().sum(-1) / 2, lr)
+        return descend(step, torch.tensor(start, dtype=dtype), 4, checkpoint=tmp_path / "run.pt")
+
+    list(run())
+    assert len(list(run())) == len(list(run(lr=0.1 * (1 + torch.finfo(dtype).eps)))) == 1
+    with pytest.raises(CheckpointError, match=words):
+        next(run(**change))
+
+
+def test_a_link_stays_a_link_and_home_is_found(tmp_path, monkeypatch):
+    (tmp_path / "link.pt").symlink_to(tmp_path / "there.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    list(descend(torch.tanh, torch.ones(2, 1), 2, checkpoint="~/link.pt"))
+    assert (tmp_path / "link.pt").is_symlink() and (tmp_path / "there.pt").is_file()
+
+
+def checkpoint(folder, options, changes=()):
     """A run of six steps stopped after three, and gone on with after changes."""
-    start, file = torch.linspace(0.1, 1, 6, dtype=F64).view(3, 2), folder / "run.pt"
-    for state in descend(gradient_descent(double_well, 0.1), start, 6, checkpoint=file):
+    start = torch.linspace(0.1, 1, 6, dtype=F64).view(3, 2)
+    plain = {"steps": gradient_descent(double_well, 0.1), "start": start, "n": 6, **options}
+    plain["checkpoint"] = folder / "run.pt"
+    for state in descend(**plain):
         if state.step == 3:
             break
-    plain = {"steps": gradient_descent(double_well, 0.1), "start": start, "n": 6}
-    return list(descend(**{**plain, "checkpoint": file, **changes}))
+    return list(descend(**{**plain, **dict(changes)}))
 
 
 @pytest.mark.parametrize(
@@ -407,6 +470,7 @@ def checkpoint(folder, **changes):
         ({"start": torch.ones(3, 2, dtype=F64)}, r"another start \(other values\); choose"),
         ({"n": 12}, r"another n \(6, not 12\)"),
         ({"observe": double_well}, r"another observe \(False, not True\)"),
+        ({"seen": lambda x: 2 * double_well(x)}, r"another value of observe \(other values\)"),
         ({"every": 3}, r"another every \(1, not 3\)"),
         ({"steps": gradient_descent(double_well, 0.1001)}, "another first step .other values"),
         ({"steps": gradient_descent(lambda t: double_well(t) + t.sum(-1), 0.1)}, "another first"),
@@ -414,9 +478,12 @@ def checkpoint(folder, **changes):
     ],
 )
 def test_the_file_of_another_run_is_refused(tmp_path, changes, words):
-    assert [s.step for s in checkpoint(tmp_path)] == [3, 4, 5, 6]
+    before = {}
+    if "seen" in changes:
+        before, changes = {"observe": double_well}, {"observe": changes["seen"]}
+    assert [s.step for s in checkpoint(tmp_path, before)] == [3, 4, 5, 6]
     with pytest.raises(CheckpointError, match="run.pt belongs to another run.*" + words):
-        checkpoint(tmp_path, **changes)
+        checkpoint(tmp_path, before, changes)
 
 
 def test_the_file_of_other_minibatches_is_refused(tmp_path):
@@ -439,6 +506,43 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"run.pt is none that can be read: .*delete it"):
         next(run)
     assert (tmp_path / "run.pt").read_bytes() == content
+
+
+@pytest.mark.parametrize("part", ["run", "state", "sha256"])
+def test_a_file_with_other_bytes_keys_or_shapes_is_refused(tmp_path, part):
+    file = tmp_path / "run.pt"
+
+    def run():
+        return descend(torch.tanh, torch.ones(2, 1, dtype=F64), 4, checkpoint=file)
+
+    list(run())
+    content = torch.load(file)
+    for damage in (
+        {k: v for k, v in content.items() if k != part},
+        {**content, part: torch.ones(3)},
+        {**content, part: "half"},
+        {**content, "state": {**content["state"], "theta": torch.ones(2, 1, dtype=F64)}},
+    ):
+        torch.save(damage, file)
+        with pytest.raises(CheckpointError, match=r"none that can be read: .*may be damaged"):
+            next(run())
+    for state in ({"step": 1}, {**content["state"], "theta": torch.ones(2, 1)}):
+        write(file, content["run"], state)
+        with pytest.raises(CheckpointError, match=r"none that can be read: .*it holds"):
+            next(run())
+
+
+def test_no_flipped_byte_goes_unnoticed(tmp_path):
+    file, start = tmp_path / "run.pt", torch.rand(3, 2, generator=seeded(), dtype=F64)
+    *_, end = descend(torch.tanh, start, 4, checkpoint=file)
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 97):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            (found,) = descend(torch.tanh, start, 4, checkpoint=file)
+            same(found, end)  # the byte was none of the content
+        except CheckpointError:
+            pass
 
 
 # --- refusals -------------------------------------------------------------------------------
@@ -537,6 +641,16 @@ def some(**changes):
             ValueError,
             lambda: descend(iter([torch.tanh]), START, 1, checkpoint="run.pt"),
             "steps must begin anew each time.*got an iterator.*minibatch_descent",
+        ),
+        (
+            TypeError,
+            lambda: descend(torch.tanh, START, 5, checkpoint=3),
+            "checkpoint must be the path of a file, got 3",
+        ),
+        (
+            PermissionError,
+            lambda: descend(torch.tanh, START, 5, checkpoint="/proc/run.pt"),
+            "checkpoint must lie in a folder that can be written, got /proc/run.pt",
         ),
         (
             FileNotFoundError,
