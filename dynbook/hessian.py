@@ -19,6 +19,7 @@ from torch import Tensor
 from dynbook.domains import kind, whole
 from dynbook.lanczos import Matvec, finite_products, krylov, member, normal, top_eigenpairs
 from dynbook.maps import can_be_called, states
+from dynbook.orthonormal import all_finite
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -44,7 +45,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """Eigenvalues of a p × p matrix as seen by n random vectors, by m nodes each.
+    """Eigenvalues of a p × p matrix as seen by n random vectors, by m ≤ p nodes each.
 
     Attributes
     ----------
@@ -77,11 +78,14 @@ class SpectralDensity:
     def moment(self, order: int) -> tuple[Tensor, Tensor]:
         """Estimate of tr Hʳ / p, r = order < 2 m, and its standard error, each of shape (...).
 
-        For one vector v the quadrature is exact, vᵀHʳv; only the mean over vectors is random.
+        For one vector v the quadrature is exact, vᵀHʳv; only the mean over vectors is random. Of
+        a single vector the error is not known, and infinite.
         """
         order = whole("order", order, most=2 * self.nodes.shape[-1] - 1, least=0)
         each = (self.weights * self.nodes**order).sum(-1)
-        return each.mean(-1), each.std(-1) / math.sqrt(each.shape[-1])
+        n = each.shape[-1]
+        error = each.std(-1) / math.sqrt(n) if n > 1 else torch.full_like(each[..., 0], math.inf)
+        return each.mean(-1), error
 
 
 def hvp(
@@ -105,17 +109,18 @@ def hvp(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or shape, if the loss mixes members or is not
-        differentiable, or if its gradient is not finite (the member is named).
+        differentiable, or if its gradient or H v is not finite (the member is named).
     """
     product = hessian_operator(loss, theta)
     if not isinstance(v, Tensor) or v.dtype != theta.dtype or v.device != theta.device:
         raise TypeError(f"v must be {theta.dtype} on {theta.device} as theta is, got {kind(v)}")
+    v = states("v", v)
     if v.shape == theta.shape:
-        return product(v[..., None])[..., 0]
+        return _finite(product(v[..., None]))[..., 0]
     if v.shape[:-1] != theta.shape:
         shape = ", ".join(map(str, theta.shape))
         raise ValueError(f"v must have shape ({shape}) or ({shape}, k), got {tuple(v.shape)}")
-    return product(v)
+    return _finite(product(v))
 
 
 def hessian_operator(loss: Loss, theta: Float[Tensor, "*b p"]) -> Matvec:
@@ -134,6 +139,7 @@ def hessian_operator(loss: Loss, theta: Float[Tensor, "*b p"]) -> Matvec:
                 f"{tuple(x.shape[:-1])}, got {came}; torch.vmap(loss) serves ensembles if loss "
                 "serves one theta (p,)"
             )
+        _refuse_mixing(loss, x, value)
         gradient = None
         if value.requires_grad:
             (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, allow_unused=True)
@@ -159,6 +165,31 @@ def hessian_operator(loss: Loss, theta: Float[Tensor, "*b p"]) -> Matvec:
             return torch.zeros_like(V)
         return image[..., None] if one else image.movedim(0, -1)
 
+    return product
+
+
+def _refuse_mixing(loss: Loss, x: Tensor, value: Tensor) -> None:
+    """Halves all members but the first, whose loss should not notice."""
+    if value.numel() < 2:
+        return
+    first = (0,) * value.ndim
+    halved = x.detach() / 2
+    halved[first] = x.detach()[first]
+    before, after = value[first].detach(), loss(halved.requires_grad_())[first].detach()
+    eps = torch.finfo(x.dtype).eps
+    if not torch.isclose(after, before, rtol=math.sqrt(eps), atol=eps, equal_nan=True):
+        raise ValueError(
+            "loss must not mix members, but where the others are halved that of the first goes "
+            f"from {before.item():.6g} to {after.item():.6g}; torch.vmap(loss) keeps them apart"
+        )
+
+
+def _finite(product: Tensor) -> Tensor:
+    """H V itself; a ValueError that names the member where it is not finite."""
+    if not all_finite(product):
+        bad = ~product.isfinite().all(-1).all(-1)
+        where = member(bad, bad.int().argmax())
+        raise ValueError(f"loss must have a finite Hessian, but a product with it is not{where}")
     return product
 
 
@@ -188,6 +219,7 @@ def hessian(
         V = theta.new_zeros(p, len(columns))
         V[columns, range(len(columns))] = 1
         H[..., first : first + chunk] = product(V.expand(*theta.shape, -1))
+    _finite(H)
     return (H + H.mT) / 2
 
 
@@ -263,7 +295,8 @@ def spectral_density(
     loss, theta
         As for :func:`hvp`.
     probes, steps : int
-        Number of vectors n and of products m with each; all n advance together.
+        Number of vectors n and of products with each, which give m = min(steps, p) nodes; all n
+        advance together.
     generator : torch.Generator, optional
         CPU generator of the vectors, the same for all members; seeded with 0 if not given.
 
@@ -280,7 +313,7 @@ def spectral_density(
     def each(V: Tensor) -> Tensor:  # one column for each vector, (…, n, p, 1)
         return product(V[..., 0].mT).mT[..., None]
 
-    *_, (_, _, T) = islice(krylov(each, first, noise), steps)
+    *_, (_, _, T, unit) = islice(krylov(each, first, noise), steps)
     finite_products(T, 1)
     nodes, S = torch.linalg.eigh(T)
-    return SpectralDensity(nodes, S[..., 0, :].square(), p)
+    return SpectralDensity(nodes * unit[..., None], S[..., 0, :].square(), p)

@@ -108,11 +108,11 @@ def top_eigenpairs(
     ConvergenceWarning
         If a residual is above the tolerance after max_steps.
     """
-    can_be_called("matvec", matvec), whole("dim", dim), whole("max_steps", max_steps)
+    can_be_called("matvec", matvec)
+    dim, max_steps = whole("dim", dim), whole("max_steps", max_steps)
     if which not in ("largest", "smallest", "both"):
         raise ValueError(f'which must be "largest", "smallest" or "both", got {which!r:.40}')
-    whole("k", k, most=max(dim // 2, 1) if which == "both" else dim)
-    block = k
+    block = k = whole("k", k, most=max(dim // 2, 1) if which == "both" else dim)
     if start is not None:
         if states("start", start).ndim < 2 or start.shape[-2] != dim or start.shape[-1] > dim:
             raise ValueError(
@@ -120,21 +120,25 @@ def top_eigenpairs(
             )
         batch, dtype, device = start.shape[:-2], start.dtype, start.device
         block = max(k, start.shape[-1])
+    if not isinstance(batch, (tuple, list)):
+        raise TypeError(f"batch must be a tuple of sizes, as (3,), got {kind(batch)}")
+    batch = [whole("batch", size) for size in batch]
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype!r:.40}")
     tol = _tolerance(tol, dtype)
     noise = normal(block, dim, generator).to(device, dtype).expand(*batch, block, dim)
     first = noise if start is None else _stirred(start.mT, noise)
     check = 3
-    for step, (basis, images, T) in enumerate(krylov(matvec, first, noise), 1):
+    for step, (basis, images, T, unit) in enumerate(krylov(matvec, first, noise), 1):
         last = step == max_steps or basis.shape[-2] == dim
         if step < check and not last:
             continue
         check = math.ceil(1.3 * step)
         finite_products(T, block)
-        pairs, size = _ritz(basis, images, T, k, which, step)
-        relative = pairs.residuals.amax(-1) / size
+        pairs, relative = _ritz(basis, images, T, unit, k, which, step)
         if last or (relative <= tol).all():
             break
-    _symmetric(basis, images)
+    _symmetric(basis, images, unit)
     if (relative > tol).any():
         worst = relative.argmax()
         warnings.warn(
@@ -149,12 +153,14 @@ def top_eigenpairs(
 
 def krylov(
     matvec: Matvec, first: Float[Tensor, "*b k dim"], noise: Float[Tensor, "*b k dim"]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """An orthonormal basis Q of the block's powers, A Q, and QᵀA Q, after each product.
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """An orthonormal basis Q of the block's powers, A Q, QᵀA Q and their unit, after each product.
 
     Vectors are rows: Q and A Q have shape (…, m, dim), with m growing by a block a step until it
     is dim. Every new row is made orthogonal to all others twice; one of which nothing is left is
-    replaced by noise. Nothing here waits for the device.
+    replaced by noise. A Q and QᵀA Q come in a unit (…,), the power of two just below the largest
+    entry of the first product: lengths neither underflow nor overflow. Nothing here waits for the
+    device.
     """
     dim, eps = first.shape[-1], torch.finfo(first.dtype).eps
     rows, _ = _orthonormal(first)
@@ -163,6 +169,10 @@ def krylov(
     size = first.new_zeros(first.shape[:-2])
     for step in count(1):
         image = _product(matvec, rows.mT, step).mT
+        if step == 1:
+            exponent = torch.frexp(image.abs().amax((-2, -1))).exponent
+            unit = torch.exp2(exponent.to(image.dtype) - 1)
+        image = image / unit[..., None, None]
         b = rows.shape[-2]
         basis, images = torch.cat([basis, rows], -2), torch.cat([images, image], -2)
         overlap = basis @ image.mT
@@ -170,7 +180,7 @@ def krylov(
         T[..., -b:, :] = overlap.mT
         T[..., :, -b:] = overlap
         T[..., -b:, -b:] = (overlap[..., -b:, :] + overlap[..., -b:, :].mT) / 2
-        yield basis, images, T
+        yield basis, images, T, unit
         left = dim - basis.shape[-2]
         if left == 0:
             return
@@ -224,7 +234,7 @@ def _orthonormal(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _product(matvec: Matvec, V: Tensor, step: int) -> Tensor:
-    image = matvec(V)
+    image = matvec(V.clone())  # which it may overwrite
     if not isinstance(image, Tensor):
         raise TypeError(f"matvec must return a tensor, got {kind(image)} in product {step}")
     for what in ("shape", "dtype", "device"):
@@ -237,8 +247,8 @@ def _product(matvec: Matvec, V: Tensor, step: int) -> Tensor:
     return image
 
 
-def _ritz(basis, images, T, k, which, step) -> tuple[EigenPairs, Tensor]:
-    """The best approximations within a space, and the largest modulus among all."""
+def _ritz(basis, images, T, unit, k, which, step) -> tuple[EigenPairs, Tensor]:
+    """The best approximations within a space, and the largest residual over the largest modulus."""
     values, S = torch.linalg.eigh(T)
     m = values.shape[-1]
     ends = {"largest": range(m - 1, m - 1 - k, -1), "smallest": range(k)}
@@ -247,16 +257,18 @@ def _ritz(basis, images, T, k, which, step) -> tuple[EigenPairs, Tensor]:
     values, S = values[..., chosen], S[..., chosen].mT
     vectors = S @ basis
     off = torch.linalg.vector_norm(S @ images - values[..., None] * vectors, dim=-1)
-    return EigenPairs(values, vectors.mT, off, step), size
+    unit = unit[..., None]
+    return EigenPairs(values * unit, vectors.mT, off * unit, step), off.amax(-1) / size
 
 
-def _symmetric(basis: Tensor, images: Tensor) -> None:
+def _symmetric(basis: Tensor, images: Tensor, unit: Tensor) -> None:
     """Refuses a matrix that is not its own transpose in the space that has been seen."""
     T = basis @ images.mT
     off, size = (X.abs().amax((-2, -1)) for X in (T - T.mT, T))
     wrong = off > math.sqrt(torch.finfo(T.dtype).eps) * size
     if wrong.any():
         worst = wrong.int().argmax()
+        off, size = off * unit, size * unit
         raise ValueError(
             f"matvec must be symmetric, but ⟨u, A v⟩ and ⟨A u, v⟩ differ by "
             f"{off.flatten()[worst]:.2g}{member(off, worst)}, where A is about "

@@ -169,6 +169,27 @@ def test_moments_of_the_density_are_quadratic_forms_of_the_probes():
         few.moment(6)
 
 
+def test_a_single_probe_knows_no_error():
+    density = spectral_density(network_loss, THETA, probes=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean, error = density.moment(1)
+    assert mean.isfinite().all() and error.tolist() == 3 * [math.inf]
+
+
+def test_a_density_far_below_the_squares_of_single_precision():
+    theta = normal(17, dtype=torch.float32)
+    plain = spectral_density(network_loss, theta, steps=5)
+    tiny = spectral_density(lambda t: 1e-22 * network_loss(t), theta, steps=5)
+    torch.testing.assert_close(tiny.nodes * 1e22, plain.nodes, rtol=1e-4, atol=1e-5)
+
+
+def test_members_may_have_data_of_their_own():
+    y = torch.arange(3, dtype=torch.float64)
+    H = hessian(lambda t: y * t.square().sum(-1) / 2, THETA)
+    torch.testing.assert_close(H, y[:, None, None] * torch.eye(17, dtype=torch.float64))
+
+
 def test_trace_and_second_moment_lie_within_their_errors():
     theta = normal(3, 17)
     density = spectral_density(network_loss, theta, probes=400)
@@ -217,6 +238,33 @@ THETA = normal(3, 17)
             ValueError,
             r"one number for each member, shape \(3,\), got \(\); torch.vmap",
         ),
+        (
+            lambda: hvp(lambda t: (t**2).sum(-1) * t.sum(), THETA, THETA),
+            ValueError,
+            "loss must not mix members.*goes from .* to .*; torch.vmap",
+        ),
+        (
+            lambda: sharpness(lambda t: ((t - t.mean(0)) ** 2).sum(-1), THETA),
+            ValueError,
+            "loss must not mix members",
+        ),
+        (
+            lambda: hessian(lambda t: (t - t.mean(1, keepdim=True)).square().sum(-1), THETA[None]),
+            ValueError,
+            "loss must not mix members",
+        ),
+        (
+            lambda: hessian(lambda t: (t[:, 0] - THETA[1, 0]).abs() ** 1.5, THETA),
+            ValueError,
+            "finite Hessian, but a product with it is not at member 1",
+        ),
+        (
+            lambda: hvp(lambda t: (t[:, 0] - THETA[2, 0]).abs() ** 1.5, THETA, THETA),
+            ValueError,
+            "finite Hessian, but a product with it is not at member 2",
+        ),
+        (lambda: hvp(network_loss, THETA, THETA[..., None][..., :0]), ValueError, "v must have"),
+        (lambda: hvp(network_loss, THETA, THETA / 0), ValueError, "v must be finite"),
         (lambda: hvp(lambda t: 1.0, THETA, THETA), ValueError, "got 1.0"),
         (lambda: hvp(lambda t: t[:, 0].detach(), THETA, THETA), ValueError, "differentiable"),
         (

@@ -123,7 +123,9 @@ def test_a_batch_is_its_members(device):
 def test_the_basis_is_orthonormal_and_the_small_matrix_is_that_of_the_operator():
     A = with_spectrum([1e6, 1e3, *torch.linspace(0, 1, 78).tolist()])
     first = normal(2, 80, generator())
-    for m, (Q, AQ, T) in enumerate(krylov(lambda V: A @ V, first, first), 1):
+    for m, (Q, AQ, T, unit) in enumerate(krylov(lambda V: A @ V, first, first), 1):
+        AQ, T = AQ * unit, T * unit
+        torch.testing.assert_close(AQ, Q @ A, rtol=0, atol=1e-8)
         assert Q.shape == AQ.shape == (2 * m, 80)
         torch.testing.assert_close(Q @ Q.mT, torch.eye(2 * m, dtype=Q.dtype), rtol=0, atol=1e-13)
         torch.testing.assert_close(T, Q @ A @ Q.mT, rtol=0, atol=1e-8)
@@ -167,6 +169,38 @@ def test_the_same_generator_gives_the_same_bits():
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1e-22, torch.float32), (1e-170, torch.float64), (1e170, torch.float64)]
+)
+def test_scales_whose_squares_leave_the_floating_point_range(scale, dtype):
+    A = symmetric(2, 60).to(dtype)
+    pairs = top_eigenpairs(lambda V: A @ V * scale, 60, 2, batch=(2,), dtype=dtype)
+    plain = top_eigenpairs(lambda V: A @ V, 60, 2, batch=(2,), dtype=dtype)
+    rtol = 100 * torch.finfo(dtype).eps
+    torch.testing.assert_close(pairs.values / scale, plain.values, rtol=rtol, atol=0)
+    assert (pairs.residuals > 0).all() and (pairs.residuals < 1e-3 * pairs.values).all()
+
+
+def test_a_matrix_may_overwrite_its_columns():
+    pairs = top_eigenpairs(lambda V: V.mul_(2), 6, 2)
+    np.testing.assert_allclose(pairs.values, [2, 2], rtol=1e-12)
+
+
+def test_stirring_finds_a_direction_that_the_start_lacks():
+    """Starts from which the powers of A never leave the span of the first axes, without noise."""
+    A = torch.diag(torch.tensor([1.0, 2, 3, 4, 9], dtype=torch.float64).repeat_interleave(20))
+    start = torch.zeros(100, 3, dtype=torch.float64)
+    start[:80] = torch.randn(80, 3, generator=generator(6), dtype=torch.float64)
+    pairs = top_eigenpairs(lambda V: A @ V, 100, start=start)
+    assert pairs.values.item() == pytest.approx(9, rel=1e-12)
+    assert pairs.products < 20
+
+
+def test_whole_numbers_may_come_as_floats():
+    pairs, A = run(k=2.0, dim=6.0, max_steps=6.0), symmetric(6)
+    np.testing.assert_allclose(pairs.values, np.linalg.eigvalsh(A)[[-1, -2]], rtol=1e-12)
+
+
 A = symmetric(6)
 
 
@@ -200,6 +234,10 @@ def run(matvec=lambda V: A @ V, dim=6, k=1, **more):
         (lambda: run(tol=1e-9, dtype=torch.float32), ValueError, "what torch.float32 can tell"),
         (lambda: run(max_steps=0), ValueError, "max_steps must be an integer"),
         (lambda: run(generator=3), TypeError, "generator must be a torch.Generator"),
+        (lambda: run(batch=3), TypeError, r"batch must be a tuple of sizes, as \(3,\), got 3"),
+        (lambda: run(batch=(0,)), ValueError, "batch must be an integer ≥ 1, got 0"),
+        (lambda: run(dtype=torch.int64), TypeError, "dtype must be .* got torch.int64"),
+        (lambda: run(dtype="double"), TypeError, "dtype must be torch.float32 or torch.float64"),
         (lambda: run(start=A[0]), ValueError, r"start must have shape \(…, 6, j\).*got \(6,\)"),
         (lambda: run(start=A[:5]), ValueError, r"start must have shape.*got \(5, 6\)"),
         (lambda: run(start=A / 0), ValueError, "start must be finite"),
