@@ -19,7 +19,7 @@ STYLED = re.compile(r'(<(?:path|g|use)\b(?![^<>]*\bclass=)[^<>]*?) style=(\\?)"(
 def share_styles(html: str) -> str:
     """The page with styles that return as classes, short names for them."""
     seen = Counter(style for _, _, style in STYLED.findall(html))
-    names = {style: f"s{i}" for i, (style, n) in enumerate(seen.most_common()) if n > 3}
+    names = {style: f"svg-{i}" for i, (style, n) in enumerate(seen.most_common()) if n > 3}
     if not names:
         return html
 
@@ -28,7 +28,8 @@ def share_styles(html: str) -> str:
         known = f'class={escape}"{names[style]}{escape}"' if style in names else None
         return f"{start} {known}" if known else match[0]
 
-    rules = "".join(f".theme-svg .{name}{{{style}}}" for style, name in names.items())
+    # no ancestor in a rule: a marker drawn by <use> has none that a rule could see
+    rules = "".join(f".{name}{{{style}}}" for style, name in names.items())
     return f"<style>{rules}</style>\n{STYLED.sub(named, html)}"
 
 
