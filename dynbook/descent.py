@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -30,8 +31,10 @@ def module_loss(
     Parameters
     ----------
     network : torch.nn.Module
-        Any; its own parameters are neither read nor changed. θ holds those that require a
-        gradient, in the order of ``network.parameters()``; the others stay as they are.
+        Any that ``torch.vmap`` can batch over its parameters, or any for a single θ: LSTM, GRU and
+        RNN take no more than that. θ holds the parameters that require a gradient, in the order of
+        ``network.parameters()``, and their dtype; the network's own are neither read nor changed.
+        The others, and buffers, are read at each call as they then are.
     objective : callable
         From outputs and targets to one number, such as ``torch.nn.functional.mse_loss``.
     x, y : Tensor
@@ -47,14 +50,16 @@ def module_loss(
     ------
     TypeError
         If network is no module, objective cannot be called, or parameters differ in dtype or
-        device.
+        device; and, when it is called, if θ is no tensor of their dtype.
     ValueError
-        If no parameter requires a gradient, or something behaves as in training (Dropout,
-        BatchNorm); and, when it is called, if θ has not p entries, there are no data, or the
-        objective does not return one number.
+        If no parameter requires a gradient; at once and whenever it is called, if something behaves
+        as in training (Dropout, BatchNorm, the dropout of LSTM or MultiheadAttention); and, when it
+        is called, if θ has not p entries, there are no data, or the objective does not return one
+        number.
     """
-    names, shapes = zip(*((name, p.shape) for name, p in _moving(network)), strict=True)
-    at_rest(network)
+    moving = _moving(network)
+    names, shapes = zip(*((name, p.shape) for name, p in moving), strict=True)
+    _at_rest(network)
     can_be_called("objective", objective)
     sizes = [shape.numel() for shape in shapes]
 
@@ -71,7 +76,8 @@ def module_loss(
         return value
 
     def loss(theta: Tensor, x: Tensor | None = x, y: Tensor | None = y) -> Tensor:
-        _fits(theta, sum(sizes), network)
+        _fits(theta, sum(sizes), moving[0][1].dtype, network)
+        _at_rest(network)
         if x is None or y is None:
             raise ValueError("x and y must be given, to module_loss or to the loss it returns")
         if theta.ndim == 1:
@@ -105,7 +111,7 @@ def load_flat(network: nn.Module, theta: Float[Tensor, " p"]) -> nn.Module:
         As for :func:`module_loss`; or if θ is not one vector (p,).
     """
     moving = [p for _, p in _moving(network)]
-    _fits(theta, sum(p.numel() for p in moving), network)
+    _fits(theta, sum(p.numel() for p in moving), moving[0].dtype, network)
     if theta.ndim != 1:
         raise ValueError(
             f"theta must be one vector (p,), got {tuple(theta.shape)}: one member is theta[i]"
@@ -133,7 +139,24 @@ def _moving(network: nn.Module) -> list[tuple[str, Tensor]]:
     return named
 
 
-def _fits(theta: Tensor, p: int, network: nn.Module) -> None:
+def _at_rest(network: nn.Module) -> None:
+    """Refuses modules that behave as in training, those too whose dropout is a number."""
+    at_rest(network)
+    for module in network.modules():
+        share = getattr(module, "dropout", 0)
+        if module.training and isinstance(share, Real) and share > 0:
+            raise ValueError(
+                f"network must be at rest, but its {type(module).__name__} has dropout {share:g} "
+                "and is in training mode; call network.eval() first"
+            )
+
+
+def _fits(theta: Tensor, p: int, dtype: torch.dtype, network: nn.Module) -> None:
+    if not isinstance(theta, Tensor) or theta.dtype != dtype:
+        raise TypeError(
+            f"theta must be a {dtype} tensor, as the parameters of this {type(network).__name__}, "
+            f"got {kind(theta)}; convert one of them, with theta.to(…) or network.to(…)"
+        )
     if theta.ndim == 0 or theta.shape[-1] != p:
         raise ValueError(
             f"theta must have shape (..., {p}), the parameters of this {type(network).__name__}, "
@@ -173,8 +196,9 @@ def minibatch_descent(
         As for :func:`~dynbook.maps.gradient_descent`.
     members : int, optional
         If not given, all members of an ensemble see the same minibatches: one realisation of the
-        noise. If given, each of M members has an order of its own: θ is (M, p), and loss is called
-        as ``torch.vmap(loss)``, for one θ at a time.
+        noise. If given, each of M members has an order of its own: θ is (M, p), any other
+        shape a ValueError at the step, and loss is called as ``torch.vmap(loss)``, for one θ at a
+        time.
     generator : torch.Generator
         On the CPU. It is asked once, for the seed of all orders.
 
@@ -219,10 +243,10 @@ class MinibatchDescent:
 
     def __iter__(self) -> Iterator[Map]:
         step = 0
-        loss = self.loss if self.members is None else torch.vmap(self.loss)
+        on = _on if self.members is None else _each_on_its_own
         for chosen in self.minibatches():
             lr = self.lr(step) if callable(self.lr) else self.lr
-            drawn = partial(_on, loss, self.x[chosen], self.y[chosen])
+            drawn = partial(on, self.loss, self.x[chosen], self.y[chosen])
             yield gradient_descent(drawn, lr, self.momentum)
             step += 1
 
@@ -240,3 +264,12 @@ class MinibatchDescent:
 
 def _on(loss: Callable, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
     return loss(theta, x, y)
+
+
+def _each_on_its_own(loss: Callable, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+    if theta.shape[:-1] != x.shape[:1]:
+        raise ValueError(
+            f"the state must have shape (members, p) = ({len(x)}, p), as each member has "
+            f"minibatches of its own, got {tuple(theta.shape)}"
+        )
+    return torch.vmap(loss)(theta, x, y)

@@ -182,8 +182,11 @@ def gradient_descent(
     ----------
     loss : callable
         L from (..., p) to (...): one number per member, of operations that autograd can
-        differentiate, twice for the tangent of the step. ``torch.vmap(loss)`` makes such a loss of
-        one for a single θ, :func:`dynbook.descent.module_loss` of a network.
+        differentiate, twice for the tangent of the step. A member's number must depend on that
+        member alone, which is not checked: of a loss that mixes them, as by a mean over members,
+        the step follows the gradient of the sum. ``torch.vmap(loss)``, which cannot mix them, makes
+        such a loss of one for a single θ, :func:`dynbook.descent.module_loss` of a network. It gets
+        a copy of θ, and may work in place.
     lr : float or Tensor
         Learning rate η > 0, one for all or broadcast against θ: a column (V, 1) gives each of V
         members its own.
@@ -195,11 +198,11 @@ def gradient_descent(
     ------
     TypeError
         If loss cannot be called, lr or momentum is not a number or a tensor and, at a step, if
-        the loss is no real tensor.
+        the state or the loss is no real floating-point tensor.
     ValueError
         If lr is not positive and finite or momentum lies outside [0, 1); and, at a step, if the
-        loss is not one number per member, autograd sees no dependence on θ, lr or momentum does
-        not fit the state, or a doubled state has odd dimension.
+        state has no dimension, the loss is not one number per member, autograd sees no dependence
+        on θ, lr or momentum does not fit the state, or a doubled state has odd dimension.
     """
     can_be_called("loss", loss)
     _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
@@ -208,7 +211,7 @@ def gradient_descent(
         return lambda x: x - _scaled("lr", lr, gradient(loss, x))
 
     def heavy_ball(x: Tensor) -> Tensor:
-        if x.shape[-1] % 2:
+        if _parameters(x).shape[-1] % 2:
             raise ValueError(
                 "with momentum the state is (θ, v), as many velocities as parameters, got shape "
                 f"{tuple(x.shape)}: start from torch.cat([theta, torch.zeros_like(theta)], -1)"
@@ -229,7 +232,7 @@ def gradient(
 
     Parameters and errors are those of :func:`gradient_descent`.
     """
-    again = torch.is_grad_enabled() and theta.requires_grad
+    again = _parameters(theta).requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         try:
             leaf = (theta if again else theta.detach()).requires_grad_()
@@ -242,7 +245,7 @@ def gradient(
 
 def _losses(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
     """The members' losses, if gradient descent can do something with them."""
-    value = loss(theta)
+    value = loss(theta.clone())
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"loss must return a real tensor, made by torch, got {_described(value)}")
     if value.shape != theta.shape[:-1]:
@@ -252,6 +255,15 @@ def _losses(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
             "if loss serves a single θ"
         )
     return value if value.requires_grad else _no_dependence()
+
+
+def _parameters(theta: Tensor) -> Tensor:
+    """θ itself, if it can have a gradient; NaN, as of members that diverged, are let through."""
+    if not isinstance(theta, Tensor) or not theta.is_floating_point():
+        raise TypeError(f"θ must be a real floating-point tensor, got {_described(theta)}")
+    if theta.ndim == 0:
+        raise ValueError("θ must have shape (..., p), got one number; give theta[None]")
+    return theta
 
 
 def _no_dependence() -> Tensor:

@@ -107,6 +107,35 @@ def test_any_module_and_any_objective_will_do():
     torch.testing.assert_close(cross_entropy(net(x), classes).detach(), loss(run[-1, 0]))
 
 
+class Sequence(nn.Module):
+    """What a recurrent or attentive module makes of a sequence."""
+
+    def __init__(self, inner, arguments=1):
+        super().__init__()
+        self.inner, self.arguments = inner, arguments
+
+    def forward(self, x):
+        return self.inner(*[x] * self.arguments)[0]
+
+
+@pytest.mark.parametrize(
+    "net, name",
+    [
+        (Sequence(nn.LSTM(2, 2, 2, dropout=0.5)), "LSTM has dropout 0.5 and is in training mode"),
+        (Sequence(nn.MultiheadAttention(2, 1, 0.25), 3), "MultiheadAttention has dropout 0.25"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout()), "Dropout behaves as in training"),
+    ],
+)
+def test_a_network_that_is_put_back_into_training_is_refused(net, name):
+    x = torch.randn(5, 2, generator=seeded())
+    loss, theta = module_loss(net.eval(), mse_loss, x, x), flatten(net)
+    assert loss(theta) == mse_loss(net(x), x)
+    net.train()
+    for call in (lambda: loss(theta), lambda: module_loss(net, mse_loss)):
+        with pytest.raises(ValueError, match=name + r".*call network.eval\(\)"):
+            call()
+
+
 # --- minibatches ----------------------------------------------------------------------------
 
 
@@ -598,6 +627,13 @@ def some(**changes):
             lambda: module_loss(NET, lambda a, b: 0.0, X, Y)(ensemble()),
             "objective must return one number.*got 0.0",
         ),
+        (
+            TypeError,
+            lambda: module_loss(NET, mse_loss, X, Y)(ensemble().float()),
+            "theta must be a torch.float64 tensor, as .* this Sequential, got a torch.float32",
+        ),
+        (TypeError, lambda: load_flat(NET, [1.0] * 21), "must be a torch.float64 tensor.*got .1.0"),
+        (TypeError, lambda: load_flat(NET, flatten(NET).float()), "got a torch.float32 tensor"),
         (ValueError, lambda: load_flat(NET, START), r"must have shape \(..., 21\)"),
         (ValueError, lambda: load_flat(NET, ensemble()), r"one vector.*one member is theta\[i\]"),
         (TypeError, lambda: some(x=[1.0]), r"x must be a tensor \(P, …\), got \[1.0\]"),
@@ -606,6 +642,11 @@ def some(**changes):
         (ValueError, lambda: some(y=Y / 0), "y must be finite, got inf|y must be finite, got -inf"),
         (ValueError, lambda: some(batch=7), "batch must be an integer ≥ 1 and ≤ 6, got 7"),
         (ValueError, lambda: some(members=0), "members must be an integer ≥ 1"),
+        (
+            ValueError,
+            lambda: list(descend(some(members=3), START, 1)),
+            r"shape \(members, p\) = \(3, p\).*minibatches of its own, got \(2, 3\)",
+        ),
         (ValueError, lambda: some(lr=0.0), "lr must be positive and finite, got 0"),
         (ValueError, lambda: some(lr=lambda t: -1.0), "lr must be positive and finite, got -1"),
         (ValueError, lambda: some(momentum=1.0), r"momentum must be in \[0, 1\), got 1"),
