@@ -34,8 +34,8 @@ class ThreeLayer:
     width : int
         Number H of hidden neurons.
     activation : callable
-        φ, elementwise. Autograd finds φ' and φ''; where φ'' vanishes almost everywhere, as for
-        ReLU, it is zero.
+        φ, elementwise; it may work in place. Autograd finds φ' and φ''; where φ'' vanishes almost
+        everywhere, as for ReLU, it is zero.
 
     Raises
     ------
@@ -57,12 +57,17 @@ class ThreeLayer:
             )
         if self.y.dtype != self.x.dtype or self.y.device != self.x.device:
             raise TypeError(f"y must be {self.x.dtype} on {self.x.device} as x is; use y.to(x)")
-        values = can_be_called("activation", self.activation)(self.x)
-        alone = self.activation(self.x[:1])
-        if values.shape != self.x.shape or not torch.allclose(values[:1], alone, equal_nan=True):
+        can_be_called("activation", self.activation)
+        z = torch.linspace(-3, 3, 64).view(4, 4, 4).to(self.x)
+        values = self.activation(z.clone())
+        alone = torch.stack([self.activation(one.clone()) for one in z.view(64, 1, 1, 1)])
+        if values.shape != z.shape or not torch.allclose(
+            values, alone.reshape(-1)[:64].view_as(z), equal_nan=True
+        ):
             raise ValueError(
                 "activation must act on each number by itself, as torch.tanh does; it turns "
-                f"shape {tuple(self.x.shape)} into {tuple(values.shape)}, or mixes the inputs"
+                f"shape (4, 4, 4) into {tuple(values.shape)}, mixes its inputs or is random "
+                "(Dropout: use eval())"
             )
 
     @property
@@ -154,20 +159,22 @@ class ThreeLayer:
         """The step θ ↦ θ − η∇L, whose tangent I − η∇²L is not searched for but told.
 
         It is the map of ``gradient_descent(self, lr)`` at a fraction of the cost for all that needs
-        tangents: spectra, covariant vectors. It can be differentiated once, and not inside vmap.
+        tangents: spectra, covariant vectors. It can be differentiated once, by a reverse sweep, and
+        not by jvp, jacrev or inside vmap.
 
         Parameters
         ----------
         lr : float or Tensor
-            Learning rate η > 0, one for all or broadcast against θ, as a column (M, 1).
+            Learning rate η > 0, one for all or one for each member, as a column (M, 1). One for
+            each parameter, which ``gradient_descent`` takes too, is refused.
 
         Raises
         ------
         TypeError, ValueError
-            If lr is no positive, finite number.
+            If lr is no positive, finite number or column; at a step, if it does not fit θ.
         """
         lr = learning_rate(lr)
-        return lambda theta: theta - lr * _Gradient.apply(theta, self)
+        return lambda theta: theta - fitting(lr, theta) * _Gradient.apply(theta, self)
 
     def _forward(self, theta: Tensor, order: int) -> tuple[Tensor, ...]:
         """w, r/n (..., 1, n), and φ, φ', φ'' at all neurons and inputs (..., H, n)."""
@@ -205,20 +212,37 @@ class _Gradient(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return loss.gradient(theta)
         gradient, hessian = loss.derivatives(theta)
-        ctx.save_for_backward(hessian)
+        ctx.save_for_backward(theta, hessian)
         return gradient
 
     @staticmethod
     def backward(ctx, u):
-        (hessian,) = ctx.saved_tensors
+        theta, hessian = ctx.saved_tensors
+        if torch.is_grad_enabled():  # who goes on differentiates by u, as a tangent does
+            hessian = _Once.apply(hessian, theta)
         return (hessian @ u[..., None])[..., 0], None
+
+
+class _Once(torch.autograd.Function):
+    """∇²L as a function of θ that has no derivative."""
+
+    @staticmethod
+    def forward(ctx, hessian, theta):
+        return hessian.view_as(hessian)
+
+    @staticmethod
+    def backward(ctx, u):
+        raise NotImplementedError(
+            "the step of ThreeLayer.descent can be differentiated once; gradient_descent of the "
+            "same loss makes one for more"
+        )
 
 
 def _jet(phi: Map, z: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
     """φ, φ' and, if order is 2, φ'' at z."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        value, one = phi(z), torch.ones_like(z)
+        value, one = phi(z.clone()), torch.ones_like(z)
         (slope,) = torch.autograd.grad(value, z, one, create_graph=order > 1)
         curvature = None
         if slope.requires_grad:
@@ -237,5 +261,17 @@ def learning_rate(lr: float | Tensor) -> float | Tensor:
         raise ValueError(
             f"lr must be one number or a column (M, 1), got shape {tuple(value.shape)}; use "
             "lr[:, None]"
+        )
+    return lr
+
+
+def fitting(lr: float | Tensor, theta: Tensor) -> float | Tensor:
+    """lr itself, if a step with it keeps the shape of θ."""
+    shape = getattr(lr, "shape", ())
+    sides = zip(reversed(shape), reversed(theta.shape), strict=False)
+    if len(shape) > theta.ndim or any(a not in (1, b) for a, b in sides):
+        raise ValueError(
+            f"lr must fit parameters of shape {tuple(theta.shape)}, got shape {tuple(shape)}; one "
+            f"rate for each member is a column, shape {(*theta.shape[:-1], 1)}"
         )
     return lr

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import whole
+from dynbook.domains import kind, whole
 from dynbook.products import matrix_product_spectrum
 from dynbook.tangent import first_frame
-from dynbook.three_layer import ThreeLayer, learning_rate
+from dynbook.three_layer import ThreeLayer, fitting, learning_rate
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def training_exponents(
     theta, Q = first_frame(theta0, k, frame, generator)
     if theta.ndim != 2:
         raise ValueError(f"theta0 must have shape (M, p), got {tuple(theta.shape)}")
-    run = _Run(loss, theta, learning_rate(lr))
+    if not callable(getattr(loss, "derivatives", None)):
+        raise TypeError(f"loss must have derivatives(theta), as ThreeLayer does, got {kind(loss)}")
+    run = _Run(loss, theta, fitting(learning_rate(lr), theta))
     seen, rows = [run.masked(theta)], []
     for _ in range(n // window):
         spectrum = matrix_product_spectrum(run.tangents(window), frame=Q, qr_every=q)

@@ -44,6 +44,11 @@ def module_loss(loss, activation):
     return of_flat
 
 
+def members_of(one):
+    """A loss of one θ as one of an ensemble with any leading dimensions."""
+    return lambda theta: torch.vmap(one)(theta.flatten(0, -2)).unflatten(0, theta.shape[:-1])
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize(("d", "width"), [(1, 3), (4, 1), (3, 5)])
 def test_gradient_and_hessian_are_those_of_autograd(name, d, width, device):
@@ -111,23 +116,54 @@ def test_the_step_and_its_tangent_are_those_of_gradient_descent(device):
     theta = 0.5 * normal(3, loss.size, device=device)
     lr = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64, device=device)
     told = lyapunov_spectrum(loss.descent(lr), theta, n=40)
-    found = lyapunov_spectrum(gradient_descent(module_free(loss), lr), theta, n=40)
+    by_torch = members_of(module_loss(loss, nn.Tanh()))
+    found = lyapunov_spectrum(gradient_descent(by_torch, lr), theta, n=40)
     torch.testing.assert_close(told.exponents, found.exponents, rtol=0, atol=1e-10)
     torch.testing.assert_close(told.x, found.x)
-
-
-def module_free(loss):
-    """The loss as plain operations: autograd differentiates them, not our closed form."""
-    return lambda theta: loss(theta)
 
 
 def test_covariant_vectors_of_a_training_are_covariant_for_autograd_too():
     loss = problem()
     history = tangent_product(loss.descent(0.3), normal(2, loss.size, seed=5), n=60)
     residual = covariance_residual(
-        gradient_descent(module_free(loss), 0.3), covariant_vectors(history, discard=5)
+        gradient_descent(members_of(module_loss(loss, nn.Tanh())), 0.3),
+        covariant_vectors(history, discard=5),
     )
     assert residual.max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("in_place", "plain"), [(nn.ReLU(inplace=True), torch.relu), (torch.tanh_, torch.tanh)]
+)
+def test_an_activation_in_place_overwrites_nothing(in_place, plain):
+    loss, expected = problem(activation=in_place), problem(activation=plain)
+    theta = normal(3, loss.size)
+    assert torch.equal(loss.x, expected.x)
+    for method in ("gradient", "hessian", "__call__"):
+        torch.testing.assert_close(getattr(loss, method)(theta), getattr(expected, method)(theta))
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda z: z.cumsum(0),
+        lambda z: z.softmax(-1),
+        lambda z: z / z.abs().max(),
+        nn.Dropout(0.1),
+        lambda z: z.sum(),
+        lambda z: z.mT,
+    ],
+)
+def test_an_activation_that_mixes_or_draws_is_refused(mixing):
+    with pytest.raises(ValueError, match="must act on each number by itself"):
+        problem(d=1, activation=mixing)
+
+
+def test_the_step_of_descent_cannot_be_differentiated_twice():
+    step, theta = problem().descent(0.1), normal(13).requires_grad_()
+    (slope,) = torch.autograd.grad(step(theta).square().sum(), theta, create_graph=True)
+    with pytest.raises(NotImplementedError, match="can be differentiated once"):
+        slope.sum().backward()
 
 
 @pytest.mark.parametrize("lr", [0, -0.1, math.inf, math.nan])
@@ -152,6 +188,11 @@ def test_a_rate_that_is_not_positive_is_refused(lr):
         (lambda: ThreeLayer(normal(5, 1), normal(5), 2, 3), TypeError, "activation"),
         (lambda: problem()(normal(5)), ValueError, r"theta must have shape \(\.\.\., 13\)"),
         (lambda: problem()(normal(13).float()), TypeError, "theta must be a torch.float64"),
+        (
+            lambda: problem().descent(torch.ones(3, 1).double())(normal(13)),
+            ValueError,
+            r"lr must fit parameters of shape \(13,\), got shape \(3, 1\)",
+        ),
         (lambda: problem().descent("fast"), TypeError, "lr must be a number"),
         (lambda: problem().descent(torch.ones(3)), ValueError, r"use lr\[:, None\]"),
     ],

@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from dynbook.descent import module_loss
 from dynbook.lyapunov import lyapunov_spectrum
 from dynbook.maps import gradient_descent
 from dynbook.three_layer import ThreeLayer
@@ -18,18 +20,25 @@ def problem(device="cpu"):
     return ThreeLayer(normal(9, 2, seed=1, device=device), normal(9, seed=2, device=device), 3)
 
 
+def oracle(loss):
+    """The same loss by torch's own modules."""
+    network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).to(loss.x)
+    return module_loss(network, lambda f, y: nn.functional.mse_loss(f[:, 0], y) / 2, loss.x, loss.y)
+
+
 def test_windows_are_stretches_of_the_spectrum_that_autograd_finds(device):
     loss = problem(device)
     starts = normal(4, loss.size, seed=3, device=device)
     run = training_exponents(loss, starts, 0.2, n=60, window=20, qr_every=5)
+    by_torch = oracle(loss)
     x, Q = starts, None
     for window in range(3):
-        part = lyapunov_spectrum(gradient_descent(lambda t: loss(t), 0.2), x, n=20, frame=Q)
+        part = lyapunov_spectrum(gradient_descent(by_torch, 0.2), x, n=20, frame=Q)
         x, Q = part.x, part.frame
         torch.testing.assert_close(run.exponents[window], part.exponents, rtol=0, atol=1e-9)
         torch.testing.assert_close(run.theta[window + 1], x)
     assert run.steps.tolist() == [0, 20, 40, 60]
-    torch.testing.assert_close(run.loss, loss(run.theta))
+    torch.testing.assert_close(run.loss, torch.stack([by_torch(theta) for theta in run.theta]))
     assert (run.diverged == -1).all()
 
 
@@ -43,6 +52,11 @@ def test_at_rest_exponents_are_logarithms_of_the_eigenvalues():
     torch.testing.assert_close(
         run.exponents[1, 0], torch.tensor(by_hand, dtype=torch.float64), rtol=0, atol=1e-6
     )
+
+
+def test_the_loss_must_know_its_derivatives():
+    with pytest.raises(TypeError, match=r"loss must have derivatives\(theta\), as ThreeLayer does"):
+        training_exponents(lambda t: t.sum(-1), normal(3, 13), 0.1, n=20, window=20)
 
 
 def test_a_batch_is_its_members():
@@ -71,7 +85,7 @@ def test_who_diverges_is_named_and_the_others_go_on():
     tame = training_exponents(loss, starts, lr, n=200, window=20)
     lr[1], lr[3] = 50, 20
     wild = training_exponents(loss, starts, lr, n=200, window=20)
-    others = [0, 2, 4]
+    others, slope = [0, 2, 4], torch.func.grad(oracle(loss))
     assert torch.equal(wild.theta[:, others], tame.theta[:, others])
     torch.testing.assert_close(
         wild.exponents[:, others], tame.exponents[:, others], rtol=0, atol=1e-9
@@ -81,12 +95,9 @@ def test_who_diverges_is_named_and_the_others_go_on():
         named = wild.diverged[i].item()
         theta = starts[i]
         for _ in range(named - 1):
-            theta = theta - lr[i] * torch.func.grad(loss)(theta)
-        after = theta - lr[i] * torch.func.grad(loss)(theta)
-        size = (
-            after.abs().max()
-            + (lr[i] * torch.func.jacrev(torch.func.grad(loss))(theta)).abs().max()
-        )
+            theta = theta - lr[i] * slope(theta)
+        after = theta - lr[i] * slope(theta)
+        size = after.abs().max() + (lr[i] * torch.func.jacrev(slope)(theta)).abs().max()
         assert theta.abs().max() < 1e124 and size > 1e122
         assert wild.theta[named // 20 + 1 :, i].isnan().all() and wild.loss[-1, i].isnan()
         assert wild.exponents[named // 20 + 1 :, i].isnan().all()
@@ -101,6 +112,7 @@ def test_who_diverges_is_named_and_the_others_go_on():
         ({"window": 0}, "window must be an integer"),
         ({"lr": -1.0}, "lr must be positive"),
         ({"lr": torch.ones(3)}, r"use lr\[:, None\]"),
+        ({"lr": torch.ones(4, 1)}, r"lr must fit .* \(3, 13\), got shape \(4, 1\)"),
         ({"theta0": normal(13)}, r"theta0 must have shape \(M, p\)"),
         ({"theta0": normal(3, 12)}, r"theta must have shape \(\.\.\., 13\)"),
         ({"theta0": normal(3, 13) / 0}, "x0 must be finite"),
