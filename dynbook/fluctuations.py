@@ -91,7 +91,8 @@ def stationary_covariance(
         raise ValueError(f"label_noise must be ≥ 0 and finite, got {label_noise!r:.40}")
     h, directions = _curvatures(hessian)
     scale = lr * label_noise**2 / batch / (1 - _gain(h, lr, batch))
-    return directions * (scale / (2 - lr * (1 + 1 / batch) * h)) @ directions.mT
+    variances = scale / (2 - lr * (1 + 1 / batch) * h)
+    return (directions * variances @ directions.mT).to(hessian.dtype)
 
 
 def _gain(h: Tensor, lr: float, batch: int) -> float:
@@ -100,7 +101,7 @@ def _gain(h: Tensor, lr: float, batch: int) -> float:
 
 
 def _curvatures(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors, of a matrix that can be the Hessian of a regression."""
+    """Eigenvalues and eigenvectors, float64, of what can be the Hessian of a regression."""
     H = states("hessian", hessian)
     if H.ndim != 2 or H.shape[0] != H.shape[1]:
         raise ValueError(f"hessian must have shape (d, d), got {tuple(H.shape)}")
@@ -110,7 +111,7 @@ def _curvatures(hessian: Tensor) -> tuple[Tensor, Tensor]:
             f"hessian must be symmetric, but differs from its transpose by {skew:.2g}; "
             "(H + H.mT) / 2 is"
         )
-    h, directions = torch.linalg.eigh(H)
+    h, directions = torch.linalg.eigh(H.double())  # 1 − g is a small difference near the limit
     if not h[0] > h.numel() * torch.finfo(H.dtype).eps * h[-1]:
         raise ValueError(
             f"hessian must be positive definite, got the eigenvalue {h[0].item():.3g}: where the "
@@ -125,8 +126,9 @@ def flatness(
 ) -> Float[Tensor, " k"]:
     """Width of a valley: how far apart are the two points where the loss is e times that at θ.
 
-    They are sought on both sides of θ, outwards by factors of two and then by bisection
-    (:cite:t:`feng2021`). With no slope at θ and constant curvature h it is √(8(e − 1)L(θ)/h).
+    They are sought on both sides of θ, outwards by factors of two and then by bisection to the
+    last digit (:cite:t:`feng2021`). With no slope at θ and constant curvature h it is
+    √(8(e − 1)L(θ)/h).
 
     Parameters
     ----------
@@ -147,7 +149,8 @@ def flatness(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or shape, a direction is zero, or the loss at θ is
-        not one positive finite number, or NaN on a line.
+        not one positive finite number, or NaN on a line; or if the valley is so narrow that θ and
+        a point of its rim differ by rounding.
     """
     theta, directions = states("theta", theta), states("directions", directions)
     if theta.ndim != 1 or directions.ndim != 2 or directions.shape[1] != len(theta):
@@ -174,14 +177,23 @@ def flatness(
 
     scale = max(1.0, theta.norm().item())
     far = theta.new_full(both.shape[:2], scale * 2.0**-40)
+    narrow = above(far)
     for _ in range(80):
         far = torch.where(above(far), far, 2 * far)
     found = above(far)
-    near = far / 2
-    for _ in range(50):
-        middle = (near + far) / 2
+    near = torch.where(narrow, 0, far / 2)
+    while ((near < (middle := (near + far) / 2)) & (middle < far)).any():
         beyond = above(middle)
         near, far = torch.where(beyond, near, middle), torch.where(beyond, middle, far)
+    step = far[..., None] * both
+    lost = ((theta + step - theta - step).norm(dim=-1) > far / 100).any(0)
+    if lost.any():
+        line = int(lost.int().argmax())
+        raise ValueError(
+            f"theta must resolve the valley, but along direction {line} its rim is only "
+            f"{far[:, line].min().item():.2g} away, and {theta.dtype} rounds theta by as much: "
+            "use float64, or a loss of the deviation from theta"
+        )
     return torch.where(found, far, math.inf).sum(0)
 
 

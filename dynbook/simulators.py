@@ -48,11 +48,12 @@ def learned_simulator(
         C, the mean of xxᵀ (not centred). A direction of less energy than rounding, n ε max s_k,
         counts as one without.
     noise : float
-        Standard deviation s ≥ 0 of each coordinate of the noise.
+        Standard deviation s ≥ 0 of each coordinate of the noise, with a square within the range
+        of the dtype.
     lr : float, optional
         Learning rate η; needed for a finite number of steps only, the end does not depend on it.
     steps : int or inf
-        Number of steps t.
+        Number of steps t, at most 2⁵³ if finite.
 
     Returns
     -------
@@ -70,10 +71,17 @@ def learned_simulator(
     _check_square(start, truth, covariance)
     if not (isinstance(noise, Real) and 0 <= noise < math.inf):
         raise ValueError(f"noise must be ≥ 0 and finite, got {noise!r:.40}")
+    square, limits = noise * noise, torch.finfo(start.dtype)
+    if noise and not limits.tiny <= square <= limits.max:
+        raise ValueError(
+            f"noise must be 0 or have a square that {start.dtype} can hold, "
+            f"{limits.tiny:.2g} … {limits.max:.2g}, got {noise!r:.40}"
+        )
     energy, modes = _energies(covariance)
-    total = energy + noise**2
+    total = energy + square
     if steps != math.inf:
-        kept = (1 - _stable(lr, total.max().item()) * total) ** whole("steps", steps, least=0)
+        steps = whole("steps", steps, most=2**53, least=0)
+        kept = (1 - _stable(lr, total.max().item()) * total) ** steps
     else:
         if lr is not None:
             _stable(lr, total.max().item())

@@ -112,6 +112,42 @@ def test_off_the_minimum_both_sides_count():
     assert half.item() == pytest.approx(2 * math.e**0.5, rel=1e-12)
 
 
+def test_a_valley_narrower_than_the_first_distance():
+    """L₀ + h θ²/2 is e L₀ at √(2(e − 1)L₀/h) on each side; two valleys, one far wider."""
+    h = torch.tensor([1.0, 1e30], dtype=F64)
+    widths = flatness(
+        lambda t: 1e-26 + (h * t**2).sum(-1) / 2, torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64)
+    )
+    expected = [math.sqrt(8 * (math.e - 1) * 1e-26 / c) for c in (1, 1e30)]
+    assert widths.tolist() == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize(("dtype", "floor"), [(torch.float32, 1e-16), (F64, 1e-34)])
+def test_a_valley_that_rounding_hides_is_refused(dtype, floor):
+    one = torch.ones(1, dtype=dtype)
+    with pytest.raises(ValueError, match=r"direction 0 its rim is only .*rounds theta by as much"):
+        flatness(lambda t: floor + (t - 1).square().sum(-1) / 2, one, one[None])
+    moved = flatness(lambda t: floor + t.square().sum(-1) / 2, 0 * one, one[None])
+    assert moved.item() == pytest.approx(math.sqrt(8 * (math.e - 1) * floor), rel=1e-5, abs=0)
+
+
+def test_a_large_offset_of_the_orbit_changes_no_variance():
+    """A circle about 10⁶: uncentred second moments would lose twelve digits of sixteen."""
+    t = 2 * math.pi * torch.arange(400, dtype=F64) / 400
+    orbit = torch.stack([3 * t.cos(), t.sin()], 1) + 1e6
+    found = variance_flatness(orbit, lambda w: 1 + (w - 1e6).square().sum(-1) / 2)
+    assert found.variances.tolist() == pytest.approx([4.5, 0.5], rel=1e-9)
+    assert found.flatness.tolist() == pytest.approx(2 * [math.sqrt(8 * (math.e - 1))], rel=1e-8)
+
+
+def test_single_precision_near_the_limit_is_right_to_its_rounding():
+    H = two_dimensional().float()
+    lr = stability_limit(H.double(), 3) * (1 - 1e-6)
+    single, double = (stationary_covariance(A, lr, 3) for A in (H, H.double()))
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, double.float(), rtol=1e-6, atol=0)
+
+
 def test_components_of_an_orbit_with_known_axes():
     """An ellipse with half axes 3 and 1, turned: variances 9/2 and 1/2, along those axes."""
     t = 2 * math.pi * torch.arange(400, dtype=F64) / 400

@@ -141,6 +141,14 @@ def test_single_precision_knows_its_empty_directions_too():
     torch.testing.assert_close(still, start)
 
 
+def test_a_small_energy_is_learned_and_rounding_is_not():
+    """Energies 1, 10⁻¹² and, below 2ε of the largest, 10⁻¹⁶."""
+    for energy, expected in ((1e-12, 3.0), (1e-16, 7.0)):
+        C = torch.diag(torch.tensor([1.0, energy], dtype=torch.float64))
+        W = learned_simulator(7 * EYE[:2, :2], 3 * EYE[:2, :2], C)
+        torch.testing.assert_close(W.diagonal(), torch.tensor([3.0, expected]).double())
+
+
 def test_the_stated_limit_of_the_rate_is_where_training_turns():
     truth, _, C, _ = system()
     start = weights(7, 7)
@@ -207,6 +215,14 @@ def go(start=START, truth=TRUTH, covariance=C, **more):
         (lambda: go(noise=-0.1), ValueError, "noise must be ≥ 0 and finite, got -0.1"),
         (lambda: go(noise=math.inf), ValueError, "noise must be ≥ 0 and finite"),
         (lambda: go(noise="0.1"), ValueError, "noise must be ≥ 0 and finite"),
+        (lambda: go(noise=1e-170), ValueError, "noise must be 0 or have a square .*got 1e-170"),
+        (lambda: go(noise=1e200), ValueError, "noise must be 0 or have a square .*got 1e\\+200"),
+        (
+            lambda: go(START.float(), TRUTH.float(), C.float(), noise=1e-25),
+            ValueError,
+            "square that torch.float32 can hold, 1.2e-38 …",
+        ),
+        (lambda: go(steps=10**20, lr=0.1), ValueError, "steps must be an integer ≥ 0 and ≤ 90071"),
         (lambda: go(steps=5), TypeError, "lr must be a number for a finite number of steps"),
         (lambda: go(steps=5, lr=0), ValueError, "lr must lie between 0 and"),
         (lambda: go(steps=5, lr=math.nan), ValueError, "lr must lie between 0 and"),
