@@ -45,7 +45,8 @@ def share_letters(html: str) -> str:
         names[name] = letters.setdefault(outline, f"g{key}")
     if not names:
         return html
-    html = GLYPH.sub("<g/>", html)
+    html = re.sub(r"<defs>\n(?: *<g/>\n)* *</defs>\n", "", GLYPH.sub("<g/>", html))
+    html = html.replace(" />", "/>")
     html = re.sub(
         r'href=(\\?)"#([\w-]+)\1"',
         lambda m: f'href={m[1]}"#{names.get(m[2], m[2])}{m[1]}"',
