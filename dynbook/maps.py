@@ -205,7 +205,7 @@ def gradient_descent(
         on θ, lr or momentum does not fit the state, or a doubled state has odd dimension.
     """
     can_be_called("loss", loss)
-    _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
+    learning_rate(lr)
     _each("momentum", momentum, lambda value: (value >= 0) & (value < 1), "in [0, 1)")
     if isinstance(momentum, Real) and momentum == 0:
         return lambda x: x - _scaled("lr", lr, gradient(loss, x))
@@ -284,8 +284,19 @@ def _each(name: str, value: float | Tensor, test: Callable[[Tensor], Tensor], ra
         raise ValueError(f"{name} must be {range_}, got {entries[~good][0].item():g}")
 
 
+def learning_rate(lr: float | Tensor) -> float | Tensor:
+    """lr itself, if it is positive and finite."""
+    _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
+    return lr
+
+
 def _scaled(name: str, factor: float | Tensor, x: Tensor) -> Tensor:
-    """factor · x, refused where it has not the shape of x."""
+    """factor · x."""
+    return fitting(name, factor, x) * x
+
+
+def fitting(name: str, factor: float | Tensor, x: Tensor) -> float | Tensor:
+    """The factor itself, if its product with x has the shape of x."""
     shape = getattr(factor, "shape", ())
     sides = zip(reversed(shape), reversed(x.shape), strict=False)
     if len(shape) > x.ndim or any(a not in (1, b) for a, b in sides):
@@ -293,7 +304,7 @@ def _scaled(name: str, factor: float | Tensor, x: Tensor) -> Tensor:
             f"{name} must fit parameters of shape {tuple(x.shape)}, got shape {tuple(shape)}; "
             f"one number for each member is a column, shape {(*x.shape[:-1], 1)}"
         )
-    return factor * x
+    return factor
 
 
 def _time_step(dt: float | Tensor) -> float | Tensor:

@@ -3,17 +3,15 @@ for hundreds of them at once."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dynbook.domains import kind, whole
-from dynbook.maps import Map, can_be_called, states
+from dynbook.maps import Map, can_be_called, fitting, learning_rate, states
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,8 @@ class ThreeLayer:
         TypeError, ValueError
             If lr is no positive, finite number or column; at a step, if it does not fit θ.
         """
-        lr = learning_rate(lr)
-        return lambda theta: theta - fitting(lr, theta) * _Gradient.apply(theta, self)
+        lr = members_rate(lr)
+        return lambda theta: theta - fitting("lr", lr, theta) * _Gradient.apply(theta, self)
 
     def _forward(self, theta: Tensor, order: int) -> tuple[Tensor, ...]:
         """w, r/n (..., 1, n), and φ, φ', φ'' at all neurons and inputs (..., H, n)."""
@@ -250,28 +248,11 @@ def _jet(phi: Map, z: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
     return value.detach(), slope.detach(), torch.zeros_like(z) if curvature is None else curvature
 
 
-def learning_rate(lr: float | Tensor) -> float | Tensor:
+def members_rate(lr: float | Tensor) -> float | Tensor:
     """lr itself, if it is positive and finite, one for all or one for each member."""
-    if not isinstance(lr, (Real, Tensor)):
-        raise TypeError(f"lr must be a number or a tensor, got {kind(lr)}")
-    value = torch.as_tensor(lr)
-    if not ((value > 0) & (value < math.inf)).all():
-        raise ValueError(f"lr must be positive and finite, got {lr!r:.60}")
-    if value.ndim and value.shape[-1] != 1:
+    shape = getattr(learning_rate(lr), "shape", ())
+    if shape and shape[-1] != 1:
         raise ValueError(
-            f"lr must be one number or a column (M, 1), got shape {tuple(value.shape)}; use "
-            "lr[:, None]"
-        )
-    return lr
-
-
-def fitting(lr: float | Tensor, theta: Tensor) -> float | Tensor:
-    """lr itself, if a step with it keeps the shape of θ."""
-    shape = getattr(lr, "shape", ())
-    sides = zip(reversed(shape), reversed(theta.shape), strict=False)
-    if len(shape) > theta.ndim or any(a not in (1, b) for a, b in sides):
-        raise ValueError(
-            f"lr must fit parameters of shape {tuple(theta.shape)}, got shape {tuple(shape)}; one "
-            f"rate for each member is a column, shape {(*theta.shape[:-1], 1)}"
+            f"lr must be one number or a column (M, 1), got shape {tuple(shape)}; use lr[:, None]"
         )
     return lr

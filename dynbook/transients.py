@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dynbook.domains import kind, whole
+from dynbook.maps import fitting
 from dynbook.products import matrix_product_spectrum
 from dynbook.tangent import first_frame
-from dynbook.three_layer import ThreeLayer, fitting, learning_rate
+from dynbook.three_layer import ThreeLayer, members_rate
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def training_exponents(
         raise ValueError(f"theta0 must have shape (M, p), got {tuple(theta.shape)}")
     if not callable(getattr(loss, "derivatives", None)):
         raise TypeError(f"loss must have derivatives(theta), as ThreeLayer does, got {kind(loss)}")
-    run = _Run(loss, theta, fitting(learning_rate(lr), theta))
+    run = _Run(loss, theta, fitting("lr", members_rate(lr), theta))
     seen, rows = [run.masked(theta)], []
     for _ in range(n // window):
         spectrum = matrix_product_spectrum(run.tangents(window), frame=Q, qr_every=q)
