@@ -17,6 +17,7 @@ import qr
 import rashomon
 import spectrum
 import torch
+import training
 from compare import have_jax, one_thread
 
 from dynbook.results import commit, device
@@ -32,6 +33,7 @@ def main(rounds: int = 7) -> None:
     cases = [
         partial(spectrum.case, device=where),
         field.case,
+        partial(training.case, device=where),
         partial(rashomon.case, device=where),
         *(partial(qr.case, n, device=where) for n in (4, 8, 16)),
     ]

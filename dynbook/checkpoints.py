@@ -1,57 +1,131 @@
-"""A long run that was stopped goes on where it was, to the bit."""
+"""Files from which a run goes on: never half written, never those of another run."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-_File = str | Path | None
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another run; the message says why."""
 
 
-def resumed(file: _File, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """What :func:`keep` wrote last, or None where there is no such file (or none was named).
-
-    Parameters
-    ----------
-    file : str, Path or None
-    settings : dict
-        Numbers, texts and tensors that say which run it is.
+def writable(name: str, file: str | Path) -> Path:
+    """The path, absolute and with links followed, if a file can be written there.
 
     Raises
     ------
-    ValueError
-        If the file is no checkpoint, or another run's.
+    TypeError
+        If it is no path.
+    FileNotFoundError
+        If its folder does not exist.
+    IsADirectoryError
+        If it is a folder.
+    PermissionError
+        If nothing can be written in its folder.
     """
-    if file is None or not Path(file).exists():
-        return None
+    if not isinstance(file, (str, Path)):
+        raise TypeError(f"{name} must be the path of a file, got {file!r:.40}")
+    path = Path(file).expanduser().resolve()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name} must lie in a folder that exists, got {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
     try:
-        saved = torch.load(file, weights_only=True)
-        theirs, state = saved["settings"], saved["state"]
-    except Exception as error:
-        raise ValueError(
-            f"checkpoint {file} cannot be read ({type(error).__name__}): name another file, or "
-            "delete it to begin anew"
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise PermissionError(
+            f"{name} must lie in a folder that can be written, got {path}: {error}"
         ) from error
-    for key in settings.keys() | theirs.keys():
-        if key not in settings or key not in theirs or not _same(settings[key], theirs[key]):
-            raise ValueError(
-                f"checkpoint {file} belongs to another run, whose {key} differs: name another "
-                "file, or delete it to begin anew"
-            )
-    return state
+    return path
 
 
-def keep(file: _File, settings: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write the state of a run, under another name first: a stop leaves the last one whole."""
-    if file is None:
-        return
-    file = Path(file)
-    unfinished = file.with_name(file.name + ".part")
-    torch.save({"settings": settings, "state": state}, unfinished)
-    unfinished.replace(file)
+def write(file: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write the state of a run; until all of it is on the disk, the old file stays as it is."""
+    part = file.with_name(file.name + ".part")
+    state = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+    with part.open("wb") as stream:
+        torch.save({"run": run, "state": state, "sha256": digest(run, state)}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
 
 
-def _same(ours: Any, theirs: Any) -> bool:
-    return torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs))
+def resume(file: Path, run: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """The state that the file holds, if it is one of this run, which begins with start.
+
+    The first tensor of ``start`` must have kept its shape and dtype; all are moved to its device,
+    but for bytes, which are states of generators. What ``run`` holds must be what it was, by
+    :func:`alike`.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged or is one of another run; the message names what differs.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        was, state = content["run"], content["state"]
+        if not torch.equal(content["sha256"], digest(was, state)):
+            raise ValueError("its bytes are not those that were written")
+        if state.keys() != start.keys():
+            raise ValueError(f"it holds {', '.join(state)}")
+        other = [name for name, value in run.items() if not alike(was.get(name), value)]
+        name, here = next((k, v) for k, v in start.items() if isinstance(v, Tensor))
+        found = state[name]
+        if not other and (found.shape != here.shape or found.dtype != here.dtype):
+            raise ValueError(f"it holds {name} of {found.dtype}, shape {tuple(found.shape)}")
+    except Exception as error:  # a damaged file can make the reader stumble anywhere
+        raise CheckpointError(
+            f"checkpoint {file} is none that can be read: {error!r:.80}; it may be damaged; "
+            "if it is not needed, delete it, or choose another name"
+        ) from error
+    for name in other[:1]:
+        told = isinstance(was.get(name), Tensor) or isinstance(run[name], Tensor)
+        found = "other values" if told else f"{was.get(name)}, not {run[name]}"
+        raise CheckpointError(
+            f"checkpoint {file} belongs to another run, with another {name} ({found}); "
+            "choose another name, or delete it if it is not needed"
+        )
+    return {k: _moved(v, here.device) if isinstance(v, Tensor) else v for k, v in state.items()}
+
+
+def digest(*contents: Any) -> Tensor:
+    """The SHA-256 of tensors, dictionaries and what else has a repr, as 32 bytes in a tensor."""
+    hashed = hashlib.sha256()
+    for content in contents:
+        if isinstance(content, dict):
+            for name in sorted(content):
+                hashed.update(name.encode() + bytes(digest(content[name]).tolist()))
+        elif isinstance(content, Tensor):
+            hashed.update(f"{content.dtype} {tuple(content.shape)}".encode())
+            hashed.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        else:
+            hashed.update(repr(content).encode())
+    return torch.tensor(list(hashed.digest()), dtype=torch.uint8)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two entries that tell a run from others are the same.
+
+    A floating-point tensor (2, ...) holds values and, second, by how much they may differ, as by
+    rounding on another machine; all else must be equal.
+    """
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return type(a) is type(b) and a == b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not b.is_floating_point():
+        return torch.equal(a, b)
+    near = (a[0] - b[0]).abs() <= b[1]
+    return bool((near | (a[0] == b[0]) | (a[0].isnan() & b[0].isnan())).all())
+
+
+def _moved(value: Tensor, device: torch.device) -> Tensor:
+    return value if value.dtype == torch.uint8 else value.to(device)

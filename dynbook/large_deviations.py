@@ -77,7 +77,7 @@ def sharp_rate(
 
         P \approx \frac{e^{-nI}}{\sqrt{2\pi n\,s^2}}\,
         \det\Bigl(1 + \frac{\lVert v\rVert}{\varepsilon\lVert f\rVert} W\Bigr)^{-1/2}, \qquad
-        s^2 = \langlev, Vv\rangle, \quad
+        s^2 = \langle v, Vv\rangle, \quad
         W = V - Vv\,v^\top V / s^2 .
 
     Parameters

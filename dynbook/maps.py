@@ -57,7 +57,7 @@ def layers(network: nn.Module | Iterable[Map]) -> list[Map]:
     if not parts:
         raise ValueError("network must have at least one layer, got none")
     for number, part in enumerate(parts):
-        _at_rest(can_be_called(f"layer {number}", part))
+        at_rest(can_be_called(f"layer {number}", part))
     if not isinstance(network, nn.Module):
         return parts
     groups: list[list[nn.Module]] = [[]]
@@ -87,7 +87,8 @@ def opened(network: Map) -> list[Map]:
     return [network]
 
 
-def _at_rest(part: Map) -> None:
+def at_rest(part: Map) -> None:
+    """Refuses a module in which something behaves as in training."""
     unrest = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
     for module in part.modules() if isinstance(part, nn.Module) else ():
         if isinstance(module, unrest) and module.training:
@@ -181,8 +182,11 @@ def gradient_descent(
     ----------
     loss : callable
         L from (..., p) to (...): one number per member, of operations that autograd can
-        differentiate, twice for the tangent of the step. ``torch.vmap(loss)`` makes such a loss of
-        one for a single θ, :func:`dynbook.descent.module_loss` of a network.
+        differentiate, twice for the tangent of the step. A member's number must depend on that
+        member alone, which is not checked: of a loss that mixes them, as by a mean over members,
+        the step follows the gradient of the sum. ``torch.vmap(loss)``, which cannot mix them, makes
+        such a loss of one for a single θ, :func:`dynbook.descent.module_loss` of a network. It gets
+        a copy of θ, and may work in place.
     lr : float or Tensor
         Learning rate η > 0, one for all or broadcast against θ: a column (V, 1) gives each of V
         members its own.
@@ -194,20 +198,20 @@ def gradient_descent(
     ------
     TypeError
         If loss cannot be called, lr or momentum is not a number or a tensor and, at a step, if
-        the loss is no real tensor.
+        the state or the loss is no real floating-point tensor.
     ValueError
         If lr is not positive and finite or momentum lies outside [0, 1); and, at a step, if the
-        loss is not one number per member, autograd sees no dependence on θ, lr or momentum does
-        not fit the state, or a doubled state has odd dimension.
+        state has no dimension, the loss is not one number per member, autograd sees no dependence
+        on θ, lr or momentum does not fit the state, or a doubled state has odd dimension.
     """
     can_be_called("loss", loss)
-    _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
+    learning_rate(lr)
     _each("momentum", momentum, lambda value: (value >= 0) & (value < 1), "in [0, 1)")
     if isinstance(momentum, Real) and momentum == 0:
         return lambda x: x - _scaled("lr", lr, gradient(loss, x))
 
     def heavy_ball(x: Tensor) -> Tensor:
-        if x.shape[-1] % 2:
+        if _parameters(x).shape[-1] % 2:
             raise ValueError(
                 "with momentum the state is (θ, v), as many velocities as parameters, got shape "
                 f"{tuple(x.shape)}: start from torch.cat([theta, torch.zeros_like(theta)], -1)"
@@ -228,7 +232,7 @@ def gradient(
 
     Parameters and errors are those of :func:`gradient_descent`.
     """
-    again = torch.is_grad_enabled() and theta.requires_grad
+    again = _parameters(theta).requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         try:
             leaf = (theta if again else theta.detach()).requires_grad_()
@@ -241,7 +245,7 @@ def gradient(
 
 def _losses(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
     """The members' losses, if gradient descent can do something with them."""
-    value = loss(theta)
+    value = loss(theta.clone())
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"loss must return a real tensor, made by torch, got {_described(value)}")
     if value.shape != theta.shape[:-1]:
@@ -251,6 +255,15 @@ def _losses(loss: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
             "if loss serves a single θ"
         )
     return value if value.requires_grad else _no_dependence()
+
+
+def _parameters(theta: Tensor) -> Tensor:
+    """θ itself, if it can have a gradient; NaN, as of members that diverged, are let through."""
+    if not isinstance(theta, Tensor) or not theta.is_floating_point():
+        raise TypeError(f"θ must be a real floating-point tensor, got {_described(theta)}")
+    if theta.ndim == 0:
+        raise ValueError("θ must have shape (..., p), got one number; give theta[None]")
+    return theta
 
 
 def _no_dependence() -> Tensor:
@@ -271,8 +284,19 @@ def _each(name: str, value: float | Tensor, test: Callable[[Tensor], Tensor], ra
         raise ValueError(f"{name} must be {range_}, got {entries[~good][0].item():g}")
 
 
+def learning_rate(lr: float | Tensor) -> float | Tensor:
+    """lr itself, if it is positive and finite."""
+    _each("lr", lr, lambda value: (value > 0) & (value < math.inf), "positive and finite")
+    return lr
+
+
 def _scaled(name: str, factor: float | Tensor, x: Tensor) -> Tensor:
-    """factor · x, refused where it has not the shape of x."""
+    """factor · x."""
+    return fitting(name, factor, x) * x
+
+
+def fitting(name: str, factor: float | Tensor, x: Tensor) -> float | Tensor:
+    """The factor itself, if its product with x has the shape of x."""
     shape = getattr(factor, "shape", ())
     sides = zip(reversed(shape), reversed(x.shape), strict=False)
     if len(shape) > x.ndim or any(a not in (1, b) for a, b in sides):
@@ -280,7 +304,7 @@ def _scaled(name: str, factor: float | Tensor, x: Tensor) -> Tensor:
             f"{name} must fit parameters of shape {tuple(x.shape)}, got shape {tuple(shape)}; "
             f"one number for each member is a column, shape {(*x.shape[:-1], 1)}"
         )
-    return factor * x
+    return factor
 
 
 def _time_step(dt: float | Tensor) -> float | Tensor:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dynbook.checkpoints import keep, resumed
+from dynbook.checkpoints import digest, resume, writable, write
 from dynbook.domains import cpu_generator, kind, whole
 
 
@@ -144,21 +144,19 @@ def probability_mc(
     """
     levels, samples, chunk = _levels(level), whole("samples", samples), whole("chunk", chunk)
     confidence, rng = _share("confidence", confidence), cpu_generator(generator)
-    settings = {"level": levels, "samples": samples, "chunk": chunk, "seed": rng.get_state()}
-    hits, done = torch.zeros(levels.shape, dtype=torch.int64), 0
-    if (saved := resumed(checkpoint, settings)) is not None:
-        hits, done = saved["hits"], saved["done"]
-        rng.set_state(saved["generator"])
-    with _bar(progress, samples, done) as bar:
-        while done < samples:
-            size = min(chunk, samples - done)
+    settings = {"level": digest(levels), "samples": samples, "chunk": chunk}
+    now = {"hits": torch.zeros(levels.shape, dtype=torch.int64), "done": 0}
+    keep, now = _kept(checkpoint, settings, event, now, rng)
+    with _bar(progress, samples, now["done"]) as bar:
+        while now["done"] < samples:
+            size = min(chunk, samples - now["done"])
             found = _scores(event, event.draw(size, rng)).double()
-            hits = hits + (found <= levels.to(found.device)[..., None]).sum(-1).cpu()
-            done += size
-            keep(checkpoint, settings, {"hits": hits, "done": done, "generator": rng.get_state()})
+            hits = (found <= levels.to(found.device)[..., None]).sum(-1).cpu()
+            now = {"hits": now["hits"] + hits, "done": now["done"] + size}
+            keep(now)
             bar(size)
-    low, high = clopper_pearson(hits, samples, confidence)
-    log10 = (hits.double() / samples).log10()
+    low, high = clopper_pearson(now["hits"], samples, confidence)
+    log10 = (now["hits"].double() / samples).log10()
     return Probability(log10, low.log10(), high.log10(), samples, confidence, log10[None])
 
 
@@ -229,27 +227,20 @@ def subset_simulation(
             f"{round(p0 * population)}, and at least 10 must survive; take {math.ceil(10 / p0)} "
             "or more"
         )
-    settings = {"level": levels, "population": population, "runs": runs, "moves": moves}
-    settings |= {"p0": p0, "seed": rng.get_state()}
-    if (ladder := resumed(checkpoint, settings)) is None:
-        states = event.draw(runs * population, rng)
-        scores = _scores(event, states).double().view(runs, population)
-        ladder = {
-            "states": states,
-            "scores": scores,
-            "threshold": scores.new_full((runs,), math.inf),
-            "log10": scores.new_zeros(runs),
-            "found": scores.new_zeros(runs, levels.numel()),
-            "calls": scores.numel(),
-        }
-    else:
-        rng.set_state(ladder.pop("generator"))
-        again = _scores(event, ladder["states"][:16]).double()
-        if not torch.allclose(again, ladder["scores"].flatten()[:16], rtol=1e-4):
-            raise ValueError(
-                f"checkpoint {checkpoint} belongs to another run: its states have other scores "
-                "now; name another file, or delete it to begin anew"
-            )
+    settings = {"level": digest(levels), "population": population, "runs": runs}
+    settings |= {"moves": moves, "p0": p0}
+    random = rng.get_state()
+    states = event.draw(runs * population, rng)
+    scores = _scores(event, states).double().view(runs, population)
+    ladder = {
+        "states": states,
+        "scores": scores,
+        "threshold": scores.new_full((runs,), math.inf),
+        "log10": scores.new_zeros(runs),
+        "found": scores.new_zeros(runs, levels.numel()),
+        "calls": scores.numel(),
+    }
+    keep, ladder = _kept(checkpoint, settings | {"seed": random}, event, ladder, rng)
     flat, survivors = levels.flatten().to(ladder["scores"]), round(p0 * population)
     with _bar(progress, None, 0) as bar:
         while (active := _read(ladder, flat, survivors)).any():
@@ -261,7 +252,7 @@ def subset_simulation(
                 )
             active = active.nonzero()[:, 0]
             _next_level(event, ladder, active, flat.min(), survivors, moves, rng)
-            keep(checkpoint, settings, ladder | {"generator": rng.get_state()})
+            keep(ladder)
             bar(1)
     found = ladder["found"].view(runs, *levels.shape).cpu()
     centre, half = _lognormal_mean(found, confidence, agreement, population)
@@ -360,6 +351,25 @@ def _lognormal_mean(
     quantile = float(stdtrit(R - 1, (1 + confidence) / 2))
     half = quantile * (spread**2 / R + variance**2 / (2 * (R - 1))).sqrt()
     return runs.mean(0) + variance / 2, half
+
+
+def _kept(
+    checkpoint: str | Path | None, settings: dict, event: Event, now: dict, rng: torch.Generator
+) -> tuple[Callable[[dict], None], dict]:
+    """How to keep the state of a run, and the state to go on from: the one that was kept, or now.
+
+    A run is told from others by its settings, the generator's state (unless they hold it) and the
+    scores of sixteen states.
+    """
+    if checkpoint is None:
+        return lambda now: None, now
+    file = writable("checkpoint", checkpoint)
+    some = _scores(event, event.draw(16, torch.Generator().manual_seed(0))).double().cpu()
+    run = {"seed": rng.get_state()} | settings | {"event": torch.stack([some, 1e-4 * some.abs()])}
+    if file.exists():
+        now = resume(file, run, now | {"generator": None})
+        rng.set_state(now.pop("generator"))
+    return lambda now: write(file, run, now | {"generator": rng.get_state()}), now
 
 
 def _levels(level: float | Tensor) -> Tensor:

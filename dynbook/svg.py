@@ -7,6 +7,7 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from functools import cache
 
 from PIL import Image
 
@@ -144,6 +145,7 @@ def _path(d: str) -> str:
     return "".join(out)
 
 
+@cache
 def _webp(png: str) -> str:
     """An embedded PNG as an embedded WebP, lossless where that is the smaller."""
     image = Image.open(io.BytesIO(base64.b64decode(png.partition(",")[2])))

@@ -13,10 +13,12 @@ import qr
 import rashomon
 import run
 import spectrum
+import training
 
 TINY = {
     "spectrum": lambda: spectrum.case(n=3, length=6, batch=4, few=2),
     "field": lambda: field.case(n=6, width=5, depth=3, few=7, some=20),
+    "training": lambda: training.case(members=3, length=10, few=2),
     "rashomon": lambda: rashomon.case(count=30, few=10),
     "qr": lambda: qr.case(n=3, batch=5),
 }
@@ -24,7 +26,7 @@ TINY = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_versions_agree(name, monkeypatch):
-    for module in (spectrum, field, rashomon):
+    for module in (spectrum, field, rashomon, training):
         monkeypatch.setattr(module, "have_jax", lambda: False)
     case = TINY[name]()
     errors = case.errors()

@@ -185,3 +185,90 @@ def test_twenty_layers_may_be_rounded_to_a_thousandth():
     pair = brentq(excess, 0.5, edge - 1e-3), brentq(excess, edge + 1e-3, 3)
     assert judge("2.4", pair).ok
     assert judge("2.4", tuple(round(s, 3) for s in pair)).ok
+
+
+def shifted_exit() -> float:
+    """ln(1 + η|m|), with m from the eigenvalues of the Hessian of three neurons by differences."""
+    x = np.linspace(-1, 1, 20)
+    y = np.exp(-8 * (x - 0.3) ** 2)
+
+    def loss(t):
+        out = np.tanh(np.outer(x, t[:3]) + t[3:6]) @ t[6:9] + t[9]
+        return ((out - y) ** 2).mean() / 2
+
+    rest, unit, h = np.append(np.zeros(9), y.mean()), 1e-3 * np.eye(10), 1e-3
+    hessian = [
+        [
+            (loss(rest + a + b) - loss(rest + a - b) - loss(rest - a + b) + loss(rest - a - b))
+            for b in unit
+        ]
+        for a in unit
+    ]
+    return math.log1p(-0.3 * np.linalg.eigvalsh(np.array(hessian) / (4 * h * h))[0])
+
+
+NOISE = math.sqrt(1 / 0.99 - 1)
+HEALED = next(n for n in range(10_000) if (1 - 0.5 * NOISE**2) ** n < 1e-3)
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(
+    ("exercise", "number"),
+    [
+        ("1.2", 2 / 3),
+        ("1.2", 0.667),
+        ("1.3", 2 / 101),
+        ("1.3", 0.0198),
+        ("1.4", shifted_exit()),
+        ("1.5", 21),
+        ("1.6", 102),
+    ],
+)
+def test_a_right_number_of_chapter_1_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+def test_two_right_numbers_of_chapter_1_are_right():
+    assert judge("1.1", [(2 / 11) ** 2, (9 / 11) ** 2]).ok
+    assert judge("1.1", torch.tensor([0.03306, 0.6694])).ok
+    assert judge("1.7", (NOISE, HEALED)).ok
+    assert judge("1.7", (0.101, 1364)).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("1.1", [(9 / 11) ** 2, (2 / 11) ** 2], "how small can β be"),
+        ("1.1", [(2 / 11) ** 2, 9 / 11], "the momentum is β"),
+        ("1.1", [2 / 101, 0], "momentum does better"),
+        ("1.1", [-1, 0.5], "η > 0"),
+        ("1.2", 3, "This is the sharpness"),
+        ("1.2", 1 / 3, "still shrink beyond"),
+        ("1.2", 2 / 9, "one weight used three times"),
+        ("1.2", 1, "the limit for two weights"),
+        ("1.2", 0.5, "How small can"),
+        ("1.3", 2 / 100, "has a bias too"),
+        ("1.3", 1 / 101, "up to 2/S, not 1/S"),
+        ("1.3", 101, "That is the sharpness"),
+        ("1.3", 0.5, "only eigenvalue that is not zero"),
+        ("1.4", 0, "this one is shifted"),
+        ("1.4", -shifted_exit(), "its partner grows"),
+        ("1.4", 0.3, "a symmetric 2 × 2 matrix"),
+        ("1.5", 20, "the output biases are weights too"),
+        ("1.5", 52, "A sigmoid is no softmax"),
+        ("1.5", 10, "not the outputs"),
+        ("1.5", 7, "One sum for each unit"),
+        ("1.6", 101, "one row more"),
+        ("1.6", 100, "fourth moments"),
+        ("1.6", 1, "never sees the batch"),
+        ("1.6", 50, "solve g < 1 for B"),
+        ("1.7", (NOISE**2, HEALED), "its standard deviation"),
+        ("1.7", (1, HEALED), "halves the eigenvalue"),
+        ("1.7", (-NOISE, HEALED), "a positive number"),
+        ("1.7", (NOISE, 9), "has s_k = 0"),
+        ("1.7", (NOISE, 2 * HEALED), "multiplied by 1 − ηs²"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_1_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer)
+    assert not verdict.ok and words in verdict.message

@@ -253,6 +253,17 @@ def test_a_graph_is_kept_where_one_is_asked_for_and_nowhere_else():
     torch.testing.assert_close(theta.grad, slope)
 
 
+def test_a_loss_may_work_in_place():
+    def in_place(theta):
+        return theta.square_().sum(-1)
+
+    theta = some_states(2, 3)
+    before = theta.clone()
+    torch.testing.assert_close(gradient(in_place, theta), 2 * before)
+    torch.testing.assert_close(torch.vmap(lambda t: gradient(in_place, t))(theta), 2 * before)
+    assert torch.equal(theta, before)
+
+
 def test_the_gradient_is_that_of_the_formula():
     theta = some_states(2, 3, 4)
     torch.testing.assert_close(gradient(double_well, theta), theta**3 - theta)
@@ -346,6 +357,14 @@ def bowl_of(weights):
             TypeError,
             lambda: gradient_descent(bowl, 0.1, None),
             "momentum must be a number or a ten",
+        ),
+        (TypeError, lambda: gradient_descent(bowl, 0.1)([1.0]), r"θ must be a real.*got \[1.0\]"),
+        (TypeError, lambda: gradient(bowl, torch.ones(3).long()), "θ must be a real.*torch.int64"),
+        (TypeError, lambda: gradient(bowl, X + 0j), "θ must be a real floating-point.*complex"),
+        (
+            ValueError,
+            lambda: gradient_descent(bowl, 0.1, 0.9)(torch.tensor(1.0)),
+            r"θ must have shape \(..., p\), got one number",
         ),
         (ValueError, lambda: gradient_descent(bowl, 0.0), "lr must be positive and finite, got 0"),
         (ValueError, lambda: gradient_descent(bowl, -0.1), "lr must be positive.*got -0.1"),

@@ -218,6 +218,7 @@ def test_reading_time_counts_words_equations_and_shown_code():
     shown, hidden = "```{code-cell}\n", "```{code-cell}\n:tags: [hide-input]\n"
     body = "x = 1\n" * 450 + "```\n"
     assert reading_minutes(shown + body) == 10 and reading_minutes(hidden + body) == 1
+    assert reading_minutes(hidden.replace("hide-input", "remove-cell") + body) == 1
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def reading_minutes(text: str) -> int:
     """Minutes that a page of MyST takes a careful reader, to the next five from ten on."""
     text = re.sub(r"\A---.*?^---$", "", text, flags=re.MULTILINE | re.DOTALL)
     code = [m.group() for m in FENCED.finditer(text)]
-    lines = sum(len(cell.splitlines()) - 2 for cell in code if "hide-input" not in cell)
+    unseen = re.compile(r"\b(hide-input|remove-input|remove-cell)\b")
+    lines = sum(len(cell.splitlines()) - 2 for cell in code if not unseen.search(cell))
     text = FENCED.sub(" ", text)
     equations = len(DISPLAYED.findall(text))
     words = len(DISPLAYED.sub(" ", text).split())

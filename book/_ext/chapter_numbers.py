@@ -34,16 +34,13 @@ def sections_first(assign):
 
     @wraps(assign)
     def assign_figure_numbers(self, env):
-        changed = set()
         for page in env.found_docs:
             if chapter := re.match(r"book/(\d+)-", page):
                 found: dict[str, tuple[int, ...]] = {}
                 number_sections(env.tocs[page][0], [int(chapter[1]) - 1], found)
-                if env.toc_secnumbers.get(page) != found:
-                    changed.add(page)
                 env.toc_secnumbers[page] = found
                 env.titles[page]["secnumber"] = [int(chapter[1])]
-        return sorted(changed.union(assign(self, env)))
+        return assign(self, env)
 
     return assign_figure_numbers
 

@@ -34,10 +34,10 @@ def each_script_once(app, pagename, templatename, context, doctree) -> None:
 
 
 def plain_names(app, pagename, templatename, context, doctree) -> None:
-    """Leave names, brackets and blanks of code as they are: an eighth of a page was their markup,
-    for the colour that they have anyway."""
+    """Leave names, operators, brackets and blanks of code as they are: a sixth of a page was their
+    markup, for the colour that text has anyway."""
     if "body" in context:
-        context["body"] = re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", context["body"])
+        context["body"] = re.sub(r'<span class="[nopw]">([^<]*)</span>', r"\1", context["body"])
 
 
 def without_thebe(app) -> None:

@@ -33,6 +33,11 @@ CONTRAST_INK = """() => [...document.querySelectorAll('article .theme-svg')]
 CUT_OFF = """() => [...document.querySelectorAll('article :is(.theme-svg svg, table, pre, .math)')]
     .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map(e => `${e.getAttribute('aria-label') || e.textContent.slice(0, 60)} is cut off`)"""
+INLINE_STYLES = r"""() => [...document.styleSheets].flatMap(sheet => [...sheet.cssRules])
+    .filter(rule => /^\.svg-\d+$/.test(rule.selectorText)).map(rule => {
+        for (const e of document.querySelectorAll(rule.selectorText)) {
+            e.setAttribute('style', rule.style.cssText);
+            e.removeAttribute('class'); } }).length"""
 WIDE_FONT = "body, body :not(mjx-container *, svg *, i) {font-family: monospace !important}"
 
 
@@ -94,6 +99,15 @@ def move_the_sliders(tab) -> None:
             slider.focus()
             slider.press("ArrowLeft" if at_end else "ArrowRight")
             assert figure.locator(".explore-stage").inner_html() != picture
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("book/") and p[5].isdigit()])
+def test_figures_look_as_if_every_line_had_its_own_style(page, viewer):
+    tab = viewer.open(page)
+    figures = [f for f in tab.locator(".theme-svg:has(use)").all() if f.is_visible()][:6]
+    shared = [figure.screenshot() for figure in figures]
+    assert shared and tab.evaluate(INLINE_STYLES) > 5
+    assert shared == [figure.screenshot() for figure in figures]
 
 
 def test_the_plain_notebook_is_what_the_button_gives(viewer, book):
