@@ -54,7 +54,7 @@ class Decomposition:
         inside("x", states("x", x), self.knots)
         left, right, a, b = self._columns(x, x.ndim)
         t = ((x - left) / (right - left)).clamp(0, 1)
-        return (1 - t) * a + t * b
+        return torch.lerp(a, b, t)
 
     def outer(self, y: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """f_i(y_i) for all i; row i must lie between a_i and b_i.
@@ -73,7 +73,7 @@ class Decomposition:
             i = int(((t < 0) | (t > 1)).nonzero()[0, 0])
             low, high = self.ranges[i].tolist()
             raise ValueError(f"y[{i}] must lie between a = {low:g} and b = {high:g}, its range")
-        return _values("f", self.f, (1 - t) * left + t * right)
+        return _values("f", self.f, torch.lerp(left, right, t))
 
     def part(self, i: int) -> Function:
         """f_i = f∘L_i alone, from numbers between a_i and b_i."""
@@ -118,8 +118,9 @@ class Decomposition:
 
     def _columns(self, x: Tensor, dims: int) -> tuple[Tensor, ...]:
         """x_{i−1}, x_i, a_i, b_i, each (n, 1, …, 1) with so many ones, of dtype and device of x."""
-        numbers = (self.knots[:-1], self.knots[1:], *self.ranges.unbind(-1))
-        return tuple(v.to(x).reshape(-1, *(1,) * dims) for v in numbers)
+        knots = increasing("knots", self.knots.to(x))
+        numbers = (knots[:-1], knots[1:], *self.ranges.to(x).unbind(-1))
+        return tuple(v.reshape(-1, *(1,) * dims) for v in numbers)
 
 
 def divide(
@@ -296,7 +297,7 @@ def steepest(
     """
     knots = increasing("knots", knots)
     t = torch.linspace(0, 1, whole("points", points, least=2)).to(knots)
-    x = (1 - t) * knots[:-1, None] + t * knots[1:, None]
+    x = torch.lerp(knots[:-1, None], knots[1:, None], t)
     slopes = gradient(lambda x: _values("f", f, x).sum(-1), x)
     return finite("f'", slopes, "f must be differentiable by autograd").abs().amax(-1)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dynbook.domains import Box, Interval, finite, first_bad, kind, whole
+from dynbook.domains import Box, Interval, finite, kind, whole
 from dynbook.maps import can_be_called, states
 
 
@@ -62,10 +62,10 @@ def cell(
 def piecewise_linear(
     x: Float[Tensor, "*b"], points: Float[Tensor, " n"], values: Float[Tensor, " n"]
 ) -> Float[Tensor, "*b"]:
-    """The line through (points, values) at x, exact at the points; outside it goes straight on."""
+    """The line through (points, values) at x between them: exact there, and never beyond them."""
     i, t = cell(x, points)
     values = values.to(x)
-    return (1 - t) * values[i] + t * values[i + 1]
+    return torch.lerp(values[i], values[i + 1], t)
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def least_squares(
     nodes, x = _grid(nodes), states("x", x)
     if x.ndim != 2:
         raise ValueError(f"x must have shape (N, d), one sample a row, got {tuple(x.shape)}")
-    y = _outputs(y, len(x), "y")
-    index, weight = _corners(x.double().cpu(), nodes)
+    y, nodes = _outputs(y, len(x), "y"), _grid([axis.to(x) for axis in nodes])
+    index, weight = _corners(x.double().cpu(), [axis.double().cpu() for axis in nodes])
     shape = tuple(map(len, nodes))
     rows = np.tile(np.arange(len(x)), len(index))
     design = csr_array(
@@ -194,16 +194,14 @@ def least_squares(
         raise ValueError(f"the node at ({place}) has no sample in the cells around it: {_FEWER}")
     scaled = design @ diags_array(1 / norms)
     try:
-        factors = splu((scaled.T @ scaled).tocsc(), options={"SymmetricMode": True})
+        factors = splu((scaled.T @ scaled).tocsc(), "MMD_AT_PLUS_A", diag_pivot_thresh=0)
         pivots = np.abs(factors.U.diagonal())
     except RuntimeError:  # SuperLU met a pivot that is zero
         pivots = np.zeros(1)
     if pivots.min() <= len(norms) * np.finfo(float).eps:
         raise ValueError(f"the samples do not determine all {len(norms)} nodal values: {_FEWER}")
     values = factors.solve(scaled.T @ y.detach().double().cpu().numpy()) / norms[:, None]
-    return Elements(
-        tuple(axis.to(x) for axis in nodes), torch.from_numpy(values).to(x).reshape(*shape, -1)
-    )
+    return Elements(nodes, torch.from_numpy(values).to(x).reshape(*shape, -1))
 
 
 _FEWER = "take fewer nodes or more samples"
@@ -243,6 +241,4 @@ def _outputs(y: Tensor, count: int, name: str) -> Tensor:
             f"{name} must have shape ({count}, outputs), one row for each point, got "
             f"{tuple(y.shape)}"
         )
-    if not y.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {first_bad(y)}")
-    return y
+    return finite(name, y)
