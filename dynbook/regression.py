@@ -1,0 +1,419 @@
+"""Least squares by Adam or gradient descent on minibatches, for many networks side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim.adam import adam
+
+from dynbook.checkpoints import digest, resume, writable, write
+from dynbook.descent import flatten, module_loss
+from dynbook.domains import cpu_generator, finite, kind, whole
+from dynbook.ensembles import DivergenceWarning
+
+Slope = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Networks after a number of steps, all that is needed to go on.
+
+    Attributes
+    ----------
+    step : int
+        Steps made.
+    theta : Tensor (..., p)
+        Trained numbers of each member; those of a diverged one are its last good ones.
+    loss : Tensor (...)
+        Mean square error of theta on all data.
+    diverged : Tensor (...), int64
+        The step at which a member's loss left the finite numbers, −1 if it did not.
+    losses : Tensor (K, ...)
+        ``loss`` of all states yielded so far, this one included.
+    mean, square : Tensor (..., p)
+        Adam's averages of the gradient and its square; 0 under gradient descent.
+    """
+
+    step: int
+    theta: Float[Tensor, "*b p"]
+    loss: Float[Tensor, "*b"]
+    diverged: Int[Tensor, "*b"]
+    losses: Float[Tensor, "k *b"]
+    mean: Float[Tensor, "*b p"]
+    square: Float[Tensor, "*b p"]
+
+
+def fit(
+    network: nn.Module,
+    x: Float[Tensor, "P d"],
+    y: Float[Tensor, "P out"],
+    *,
+    steps: int,
+    batch: int | None = None,
+    lr: float = 1e-3,
+    decay: tuple[float, int] | None = None,
+    optimizer: str = "adam",
+    generator: torch.Generator | None = None,
+    every: int = 1,
+    start: Fit | Float[Tensor, "*b p"] | None = None,
+    checkpoint: str | Path | None = None,
+    seconds: float = 60.0,
+    progress: bool = False,
+) -> Iterator[Fit]:
+    """Fit networks to data by least squares, and yield every so many-th state.
+
+    The loss of a step is the mean square error over the points of its minibatch and the outputs.
+    Every pass through the data takes them in a new random order, the same for all members; what is
+    left of a pass when batch does not divide P is left out of it. A member whose loss or parameters
+    leave the finite numbers is named by a :class:`~dynbook.ensembles.DivergenceWarning`, goes back
+    to its last good parameters and stays there; the others do not notice. A run that goes on from
+    a state that was yielded, or from a checkpoint, is the run that was never stopped: to the bit on
+    one CPU with as many threads.
+
+    Adam (:cite:t:`kingma2015`) has β = (0.9, 0.999) and ε = 1e-8, on all members in one step.
+    TF32 is left as it is, off. On CUDA the step is recorded once and replayed as a CUDA graph, if
+    the network has ``loss_and_gradients``; that path has not been measured.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        :class:`~dynbook.mmnn.MMNN` and :class:`~dynbook.mmnn.FullyConnected`, with members or
+        without, have ``loss_and_gradients`` that is used here; of any other, autograd and
+        :func:`~dynbook.descent.module_loss` make it. The network itself is not changed: its values
+        for a state are ``network(x, state.theta)``, or those after
+        ``load_flat(network, state.theta)``.
+    x, y : Tensor (P, d), (P, out)
+        Data, on the network's device and in its dtype.
+    steps : int
+        Steps in all, counted from step 0.
+    batch : int, optional
+        Points in a minibatch, 1 … P; default: all points, in their order, and no generator.
+    lr : float
+        Learning rate of the first step.
+    decay : (float, int), optional
+        (q, k): the learning rate is multiplied by q after every k steps.
+    optimizer : {"adam", "gd"}
+        Adam or plain gradient descent.
+    generator : torch.Generator, optional
+        On the CPU; asked once, for the seed of all orders.
+    every : int
+        States at steps 0, every, 2·every, …, steps are yielded, from the start on; steps is a
+        multiple. The loss on all data that comes with each costs about a third of a pass.
+    start : Fit or Tensor (..., p), optional
+        Where a run was left, or other parameters than the network's.
+    checkpoint : path, optional
+        A file. If it is not there, the run begins at start and writes it, the state yielded last,
+        at least every so many seconds where states are yielded, on an interruption, and at the end;
+        if it is, the run goes on from it. It is never half written.
+    seconds : float
+        Time between writes.
+    progress : bool
+        Whether to show a bar, by tqdm.
+
+    Yields
+    ------
+    Fit
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, shape or size, or x or y is not finite.
+    CheckpointError
+        If the file is damaged or belongs to another run.
+    OSError
+        If the file cannot be written.
+    """
+    steps, every = whole("steps", steps, least=0), whole("every", every)
+    if steps % every:
+        raise ValueError(
+            f"steps must be a multiple of every, so that the end is yielded: {steps}, {every}"
+        )
+    slope, start = _slope(network), _start(network, start)
+    if steps < start.step:
+        raise ValueError(f"steps counts from step 0 and must be ≥ {start.step}, got {steps}")
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor) or value.ndim < 1 or len(value) == 0:
+            raise TypeError(f"{name} must be a tensor (P, …) with P ≥ 1 rows, got {kind(value)}")
+        if value.device != start.theta.device:
+            raise ValueError(
+                f"{name} must be on the network's device {start.theta.device}, got {value.device}"
+            )
+        finite(name, value)
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
+    if not (isinstance(lr, Real) and 0 < lr < math.inf):
+        raise ValueError(f"lr must be positive and finite, got {lr!r:.40}")
+    if optimizer not in ("adam", "gd"):
+        raise ValueError(f"optimizer must be 'adam' or 'gd', got {optimizer!r:.40}")
+    if not (isinstance(seconds, Real) and seconds >= 0):
+        raise ValueError(f"seconds must be a number ≥ 0, got {seconds!r:.40}")
+    factor, period = _decay(decay)
+    seed = None
+    if batch is not None:
+        batch = whole("batch", batch, most=len(x))
+        seed = torch.randint(2**62, (), generator=cpu_generator(generator)).item()
+    file = None if checkpoint is None else writable("checkpoint", checkpoint)
+    run = {
+        "shape": tuple(start.theta.shape),
+        "dtype": str(start.theta.dtype),
+        "network": type(network).__name__,
+        "steps": steps,
+        "every": every,
+        "batch": batch,
+        "lr": float(lr),
+        "decay": (factor, period),
+        "optimizer": optimizer,
+        "order of the data": seed,
+        "start": digest(start.theta, start.step),
+        "x or y": digest(x, y),
+        "fixed part": digest({name: b for name, b in network.named_buffers()}),
+    }
+    adamic = optimizer == "adam"
+    path = _Path(slope, x, y, batch, seed, lambda t: lr * factor ** (t // period), adamic)
+    return _run(path, start, steps, every, file, run, seconds, progress)
+
+
+def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]:
+    """The states that are yielded, on file from time to time."""
+    if file and file.exists():
+        start = {k: v for k, v in vars(now).items() if k != "step"}
+        now = Fit(**resume(file, run, {**start, "step": now.step}))
+    told, written, saved = now.diverged, -math.inf, None
+    going_on = len(now.losses) > 0
+    with _bar(steps, now.step) if progress else nullcontext() as bar:
+        path.begin(now)
+        try:
+            while True:
+                if not going_on:
+                    now = path.state(now.losses)
+                going_on = False
+                if file and time.monotonic() - written >= seconds:
+                    write(file, run, vars(now))
+                    written, saved = time.monotonic(), now
+                told = _tell(now.diverged, told)
+                if bar is not None:
+                    bar.set_postfix_str(f"mean square error {now.loss.nanmedian():.2g}")
+                yield replace(now, **{k: v.clone() for k, v in vars(now).items() if k != "step"})
+                if now.step == steps:
+                    return
+                for _ in range(every):
+                    path.step()
+                    if bar is not None:
+                        bar.update()
+        finally:
+            if file and now is not saved and len(now.losses):
+                write(file, run, vars(now))
+
+
+class _Path:
+    """A training in its own memory, advanced in place."""
+
+    def __init__(self, slope, x, y, batch, seed, lr, adamic):
+        self.slope, self.x, self.y, self.lr, self.adamic = slope, x, y, lr, adamic
+        self.batch, self.seed, self.orders = batch, seed, (-1, None, None)
+        self.graph = None
+
+    def begin(self, now: Fit) -> None:
+        self.count = now.step
+        self.theta, self.mean, self.square = (
+            t.clone() for t in (now.theta, now.mean, now.square)
+        )
+        self.good, self.diverged = now.theta.clone(), now.diverged.clone()
+        self.steps = torch.tensor(float(now.step), device=self.theta.device)
+        self.rate = torch.zeros((), dtype=torch.float64, device=self.theta.device)
+        self.replayed = self.theta.is_cuda and self.slope.by_hand
+
+    def state(self, losses: Tensor) -> Fit:
+        """Where the training is; those who have left the finite numbers are put back."""
+        loss = self._whole_loss()
+        self._put_back(self._gone(loss))
+        loss = torch.where(self.diverged == self.count, self._whole_loss(), loss)
+        kept = self.theta, self.mean, self.square
+        theta, mean, square = (t.clone() for t in kept)
+        losses = torch.cat([losses, loss[None]])
+        return Fit(self.count, theta, loss, self.diverged.clone(), losses, mean, square)
+
+    def step(self) -> None:
+        """One step of all members."""
+        x, y = self._minibatch()
+        self.rate.fill_(self.lr(self.count))
+        if self.replayed:
+            self.graph = self.graph or _recorded(self, x, y)
+            self.graph(x, y)
+        else:
+            self.advance(x, y)
+        self.count += 1
+
+    @torch.no_grad()
+    def advance(self, x: Tensor, y: Tensor) -> None:
+        """One step on these data, for which nothing is asked of the device."""
+        loss, gradient = self.slope(x, y, self.theta)
+        gone = self._gone(loss)
+        calm = not self.theta.is_cuda and not (gone | (self.diverged >= 0)).any()
+        if not calm:
+            self._put_back(gone)
+            gradient = gradient.masked_fill((self.diverged >= 0)[..., None], 0)
+        self.good.copy_(self.theta)
+        if self.adamic:
+            state = [[self.theta], [gradient], [self.mean], [self.square], [], [self.steps]]
+            adam(*state, fused=True, lr=self.rate, **_ADAM)
+        else:
+            self.theta.sub_(self.rate * gradient)
+            self.steps += 1
+        if not calm:
+            self.theta.copy_(torch.where((self.diverged >= 0)[..., None], self.good, self.theta))
+
+    def _gone(self, loss: Tensor) -> Tensor:
+        """The members whose loss or parameters are not finite."""
+        return ~(loss + 0 * self.theta.sum(-1)).isfinite() & (self.diverged < 0)
+
+    def _put_back(self, gone: Tensor) -> None:
+        self.diverged.copy_(torch.where(gone, self.steps.long(), self.diverged))
+        self.theta.copy_(torch.where(gone[..., None], self.good, self.theta))
+
+    def _minibatch(self) -> tuple[Tensor, Tensor]:
+        if self.batch is None:
+            return self.x, self.y
+        epoch, i = divmod(self.count, len(self.x) // self.batch)
+        if self.orders[0] != epoch:
+            generator = torch.Generator().manual_seed(self.seed + epoch)
+            order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
+            self.orders = epoch, self.x[order], self.y[order]
+        chosen = slice(i * self.batch, (i + 1) * self.batch)
+        return self.orders[1][chosen], self.orders[2][chosen]
+
+    @torch.no_grad()
+    def _whole_loss(self) -> Tensor:
+        """Mean square error on all data."""
+        total = 0
+        for x, y in zip(self.x.split(2**14), self.y.split(2**14), strict=True):
+            total = total + self.slope.loss(x, y, self.theta) * (len(x) / len(self.x))
+        return total
+
+
+_ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False} | {
+    "maximize": False
+}
+
+
+class _ByHand:
+    """The loss of a network that has ``loss_and_gradients``."""
+
+    by_hand = True
+
+    def __init__(self, network: nn.Module):
+        self.network, self.call = network, network.loss_and_gradients
+
+    def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return self.call(x, y, theta)
+
+    def loss(self, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+        return (self.network(x, theta) - y).square().mean((-2, -1))
+
+
+class _ByAutograd:
+    """The loss of any other network."""
+
+    by_hand = False
+
+    def __init__(self, network: nn.Module):
+        of = module_loss(network, mse_loss)
+        self.loss = lambda x, y, theta: of(theta, x, y)
+
+    def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            theta = theta.detach().requires_grad_()
+            loss = self.loss(x, y, theta)
+            (gradient,) = torch.autograd.grad(loss.sum(), theta)
+        return loss.detach(), gradient
+
+
+def _slope(network: nn.Module) -> _ByHand | _ByAutograd:
+    if isinstance(network, nn.Module) and hasattr(network, "loss_and_gradients"):
+        return _ByHand(network)
+    return _ByAutograd(network)
+
+
+def _start(network: nn.Module, start: Fit | Tensor | None) -> Fit:
+    if isinstance(start, Fit):
+        return start
+    if start is None:
+        members = getattr(network, "members", None)
+        start = flatten(network).view(*([members] if members else []), -1)
+    if not isinstance(start, Tensor) or start.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"start must be a Fit or a tensor (..., p), got {kind(start)}")
+    theta = finite("start", start.detach())
+    zero, lead = torch.zeros_like(theta), theta.shape[:-1]
+    nowhere = torch.full(lead, -1, device=theta.device)
+    loss = theta.new_full(lead, math.nan)
+    return Fit(0, theta, loss, nowhere, theta.new_empty(0, *lead), zero, zero)
+
+
+def _decay(decay: tuple[float, int] | None) -> tuple[float, int]:
+    if decay is None:
+        return 1.0, 1
+    try:
+        factor, period = decay
+        if not 0 < factor <= 1:
+            raise ValueError("it")
+        return float(factor), whole("period", period)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"decay must be (q, k) with 0 < q ≤ 1 and k ≥ 1 whole, got {decay!r:.40}"
+        ) from error
+
+
+def _recorded(path: _Path, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
+    """The step as a CUDA graph, to be called with minibatches of this size."""
+    kept = {k: v.clone() for k, v in vars(path).items() if isinstance(v, Tensor)}
+    x, y = x.clone(), y.clone()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # what is allocated or chosen in a first call
+            path.advance(x, y)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        path.advance(x, y)
+    for name, value in kept.items():
+        getattr(path, name).copy_(value)
+
+    def replay(now: Tensor, then: Tensor) -> None:
+        x.copy_(now)
+        y.copy_(then)
+        graph.replay()
+
+    return replay
+
+
+def _tell(diverged: Tensor, told: Tensor) -> Tensor:
+    """Warns of those who diverged since it was told last."""
+    fresh = (diverged != told).nonzero().tolist()
+    if fresh:
+        named = [f"{index or 'it'} at step {diverged[tuple(index)]}" for index in fresh[:5]]
+        more = f" and {len(fresh) - 5} more (see Fit.diverged)" if len(fresh) > 5 else ""
+        warnings.warn(
+            f"members left the finite numbers: {', '.join(named)}{more}; their last good "
+            "parameters are kept, the others go on. A smaller lr may help",
+            DivergenceWarning,
+            stacklevel=3,
+        )
+    return diverged
+
+
+def _bar(steps: int, first: int):
+    from tqdm import tqdm  # of the notebooks, not needed otherwise
+
+    return tqdm(total=steps, initial=first, unit="step")
