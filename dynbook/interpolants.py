@@ -194,7 +194,8 @@ def least_squares(
         raise ValueError(f"the node at ({place}) has no sample in the cells around it: {_FEWER}")
     scaled = design @ diags_array(1 / norms)
     try:
-        factors = splu((scaled.T @ scaled).tocsc(), "MMD_AT_PLUS_A", diag_pivot_thresh=0)
+        normal, symmetric = (scaled.T @ scaled).tocsc(), {"SymmetricMode": True}
+        factors = splu(normal, "MMD_AT_PLUS_A", diag_pivot_thresh=0, options=symmetric)
         pivots = np.abs(factors.U.diagonal())
     except RuntimeError:  # SuperLU met a pivot that is zero
         pivots = np.zeros(1)
