@@ -105,11 +105,10 @@ class Chain(nn.Module):
     def _through(self, x: Tensor, theta: Tensor | None, count: int) -> Tensor:
         """The outputs of the first maps, in pieces that fit into the memory."""
         x = self._points(x)
-        maps = self.maps(theta)[:count]
-        lead = torch.broadcast_shapes(*(b.shape[:-1] for _, b in maps))
-        pieces = x.reshape(-1, x.shape[-1]).split(self._tile(math.prod(lead), 2**23))
+        theta = self.theta if theta is None else theta
+        maps, pieces = self.maps(theta)[:count], self._pieces(x.reshape(-1, x.shape[-1]), theta)
         done = torch.cat([self._tape(piece, maps)[-1] for piece in pieces], -2)
-        return done.unflatten(-2, x.shape[:-1]) if x.ndim != 2 else done
+        return done.view(*done.shape[:-2], *x.shape[:-1], done.shape[-1])
 
     def _tape(self, x: Tensor, maps: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """x and the outputs of all maps, (..., N, m)."""
@@ -148,11 +147,11 @@ class Chain(nn.Module):
                 f"y must have shape ({len(x)}, {self.shapes[-1][0]}), a row for each point and a "
                 f"column for each output, got {tuple(y.shape)}"
             )
-        tile = self._tile(theta[..., 0].numel(), 2**20 if x.device.type == "cpu" else 2**26)
-        by = self._by_hand if self.activation in _SLOPES else self._by_autograd
+        one = self._by_hand if self.activation in _SLOPES else self._by_autograd
+        pieces = self._pieces(x, theta), self._pieces(y, theta)
         total = None
-        for piece, target in zip(x.split(tile), y.split(tile), strict=True):
-            found = by(piece, target, theta, y.numel())
+        for piece, target in zip(*pieces, strict=True):
+            found = one(piece, target, theta, y.numel())
             total = found if total is None else tuple(map(torch.add, total, found))
         return total
 
@@ -189,8 +188,11 @@ class Chain(nn.Module):
             (gradient,) = torch.autograd.grad(loss.sum(), theta)
         return loss.detach(), gradient
 
-    def _tile(self, members: int, room: int) -> int:
-        return max(room // (members * max(m for m, _ in self.shapes)), 64)
+    def _pieces(self, x: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
+        """The rows of x, as many at a time as leave their hidden values in the cache."""
+        room = 2**26 if x.is_cuda else 2**19
+        rows = room // (theta[..., 0].numel() * max(m for m, _ in self.shapes))
+        return x.split(max(rows, 64))
 
     def _points(self, x: Tensor) -> Tensor:
         """x, checked."""
@@ -293,7 +295,7 @@ class MMNN(Chain):
             draw,
             [train_inner or not i for i in inner],
             inner,
-            {2 * l + 1 for l in range(depth) if residual and ranks[l] == ranks[l + 1]},  # noqa: E741
+            {2 * i + 1 for i in range(depth) if residual and ranks[i] == ranks[i + 1]},
             activation,
             members,
             generator,

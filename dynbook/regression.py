@@ -49,7 +49,7 @@ class Fit:
     theta: Float[Tensor, "*b p"]
     loss: Float[Tensor, "*b"]
     diverged: Int[Tensor, "*b"]
-    losses: Float[Tensor, "k *b"]
+    losses: Float[Tensor, "K *b"]
     mean: Float[Tensor, "*b p"]
     square: Float[Tensor, "*b p"]
 
@@ -184,6 +184,11 @@ def fit(
     return _run(path, start, steps, every, file, run, seconds, progress)
 
 
+def pass_order(seed: int, epoch: int, points: int) -> Int[Tensor, " P"]:
+    """The order in which pass 0, 1, … takes the data; seed is what fit draws from its generator."""
+    return torch.randperm(points, generator=torch.Generator().manual_seed(seed + epoch))
+
+
 def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]:
     """The states that are yielded, on file from time to time."""
     if file and file.exists():
@@ -287,8 +292,7 @@ class _Path:
             return self.x, self.y
         epoch, i = divmod(self.count, len(self.x) // self.batch)
         if self.orders[0] != epoch:
-            generator = torch.Generator().manual_seed(self.seed + epoch)
-            order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
+            order = pass_order(self.seed, epoch, len(self.x)).to(self.x.device)
             self.orders = epoch, self.x[order], self.y[order]
         chosen = slice(i * self.batch, (i + 1) * self.batch)
         return self.orders[1][chosen], self.orders[2][chosen]
