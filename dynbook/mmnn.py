@@ -240,9 +240,9 @@ class MMNN(Chain):
         σ, elementwise, such as ``torch.relu``.
     init : {"covering", "linear"}
         How W and b are drawn. "linear": as ``torch.nn.Linear`` does, uniform in ±1/√fan-in, so that
-        many kinks of the first layer miss the interval. "covering": rows of W¹ uniform on the
-        sphere, b¹ in [−‖w‖₁, ‖w‖₁], so that every kink meets the cube [−1, 1]^inputs; later layers
-        as "linear". A and c are drawn as in "linear".
+        many kinks of the first layer miss the interval. "covering": rows w of W uniform on the
+        sphere, and b in ±‖w‖₁ in the first layer, so that every kink meets the cube [−1, 1]^inputs,
+        in ±1 in the others: every kink meets the unit ball. A and c are drawn as in "linear".
     residual : bool
         Whether h^l has h^{l−1} added to it, where both have as many components.
     train_inner : bool
@@ -286,9 +286,9 @@ class MMNN(Chain):
         def draw(i: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
             if i % 2:
                 return _linear_default(ranks[i // 2 + 1], width, stream)
-            if i or init == "linear":
+            if init == "linear":
                 return _linear_default(width, ranks[i // 2], stream)
-            return _covering(width, inputs, stream)
+            return _covering(width, ranks[i // 2], stream, cube=i == 0)
 
         inner = [True, False] * depth
         super().__init__(
@@ -414,9 +414,9 @@ def _linear_default(m: int, n: int, stream: torch.Generator) -> tuple[Tensor, Te
     return (2 * w - 1) / math.sqrt(n), (2 * b - 1) / math.sqrt(n)
 
 
-def _covering(m: int, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Neurons whose kinks meet the cube [−1, 1]^n."""
+def _covering(m: int, n: int, stream: torch.Generator, cube: bool) -> tuple[Tensor, Tensor]:
+    """Neurons whose kinks meet the cube [−1, 1]^n, or the unit ball."""
     w = torch.randn(m, n, generator=stream, dtype=torch.float64)
     w = w / w.norm(dim=-1, keepdim=True)
     b = 2 * torch.rand(m, generator=stream, dtype=torch.float64) - 1
-    return w, b * w.abs().sum(-1)
+    return w, b * w.abs().sum(-1) if cube else b

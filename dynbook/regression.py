@@ -49,7 +49,7 @@ class Fit:
     theta: Float[Tensor, "*b p"]
     loss: Float[Tensor, "*b"]
     diverged: Int[Tensor, "*b"]
-    losses: Float[Tensor, "K *b"]
+    losses: Float[Tensor, "K ..."]
     mean: Float[Tensor, "*b p"]
     square: Float[Tensor, "*b p"]
 

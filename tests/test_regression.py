@@ -1,0 +1,293 @@
+"""Least squares: the steps of torch.optim, stopped and resumed, and what goes wrong."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from dynbook.descent import flatten, load_flat
+from dynbook.ensembles import CheckpointError, DivergenceWarning
+from dynbook.mmnn import MMNN, FullyConnected
+from dynbook.regression import fit, pass_order
+
+F64 = torch.float64
+X = torch.linspace(-1, 1, 23, dtype=F64)[:, None]
+Y = torch.sin(5 * X)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def mmnn(members=None, **changes):
+    return MMNN(12, 3, 3, **{"generator": seeded(), "dtype": F64, "members": members, **changes})
+
+
+def plain(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+
+def run(network, x=X, y=Y, **changes):
+    options = {"steps": 30, "batch": 5, "lr": 1e-2, "generator": seeded(3), "every": 10}
+    return fit(network, x, y, **{**options, **changes})
+
+
+def same(a, b):
+    for name, value in vars(a).items():
+        other = getattr(b, name)
+        equal = value == other if name == "step" else torch.equal(value, other)
+        assert equal, name
+
+
+# --- the steps ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer, other", [("adam", torch.optim.Adam), ("gd", torch.optim.SGD)])
+@pytest.mark.parametrize("batch", [5, None])
+@pytest.mark.parametrize("make", [mmnn, plain, lambda: FullyConnected(
+    6, 2, generator=seeded(), dtype=F64)])  # fmt: skip
+def test_torch_optim_takes_the_same_steps(make, batch, optimizer, other):
+    *_, end = run(make(), batch=batch, optimizer=optimizer, decay=(0.5, 7))
+    seed = torch.randint(2**62, (), generator=seeded(3)).item()
+    network = make()
+    stepper = other(network.parameters(), lr=1e-2)
+    decay = torch.optim.lr_scheduler.StepLR(stepper, 7, 0.5)
+    for step in range(30):
+        rows = slice(None)
+        if batch:
+            epoch, i = divmod(step, 4)  # 23 points: four minibatches of 5, three points left out
+            rows = pass_order(seed, epoch, 23)[5 * i : 5 * i + 5]
+        stepper.zero_grad()
+        mse_loss(network(X[rows]), Y[rows]).backward()
+        stepper.step()
+        decay.step()
+    torch.testing.assert_close(end.theta, flatten(network), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(end.loss, mse_loss(network(X), Y).detach())
+
+
+def test_every_pass_is_an_order_of_its_own_of_all_the_data():
+    orders = torch.stack([pass_order(7, k, 100) for k in range(3)])
+    assert torch.equal(orders.sort(-1).values, torch.arange(100).expand(3, -1))
+    assert len(orders.unique(dim=0)) == 3
+    assert torch.equal(orders[1], pass_order(7, 1, 100))
+
+
+@pytest.mark.parametrize("device_of", ["float32", "float64"])
+def test_members_are_fitted_as_if_they_were_alone(device_of, device):
+    dtype = getattr(torch, device_of)
+    x, y = X.to(device, dtype), Y.to(device, dtype)
+    kinds = {"dtype": dtype, "device": device}
+    *_, together = run(mmnn(3, **kinds), x, y)
+    *_, alone = run(mmnn(**kinds), x, y)
+    assert together.theta.dtype == dtype and together.theta.device.type == device
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {}
+    torch.testing.assert_close(together.theta[0], alone.theta, **tolerance)
+    assert together.loss.shape == (3,) and together.losses.shape == (4, 3)
+
+
+def test_a_state_tells_its_step_its_loss_and_all_losses_before():
+    network = mmnn(2)
+    before = network.theta.detach().clone()
+    for i, state in enumerate(run(network)):
+        assert state.step == 10 * i
+        expected = (network(X, state.theta) - Y).square().mean((-2, -1)).detach()
+        torch.testing.assert_close(state.loss, expected)
+        torch.testing.assert_close(state.losses[-1], state.loss)
+        assert state.losses.shape == (i + 1, 2)
+    assert (state.losses[-1] < state.losses[0]).all()
+    assert torch.equal(network.theta, before)
+
+
+def test_many_starts_of_any_network_are_fitted_together():
+    thetas = torch.stack([flatten(plain(seed)) for seed in range(3)])
+    *_, end = run(plain(), start=thetas)
+    *_, one = run(plain(2))
+    torch.testing.assert_close(end.theta[2], one.theta)
+    network = load_flat(plain(), end.theta[2])
+    torch.testing.assert_close(end.loss[2], mse_loss(network(X), Y).detach())
+
+
+def test_a_localised_sine_is_learnt_where_neurons_cover_the_interval():
+    """400 steps of Adam leave less than a fifteenth of the error."""
+    x = torch.linspace(-1, 1, 100)[:, None]
+    y = torch.where(x.abs() < 0.5, torch.sin(2 * math.pi * x), 0 * x)
+    network = MMNN(60, 6, 3, members=3, generator=seeded())
+    *_, end = fit(network, x, y, steps=400, batch=25, lr=5e-3, every=400, generator=seeded(1))
+    assert (end.loss < end.losses[0] / 15).all() and end.loss.max() < 0.02
+
+
+def test_tf32_is_not_switched_on():
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()
+    list(run(mmnn()))
+    assert flags == (False, "highest")
+    assert flags == (torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision())
+
+
+# --- stopped and resumed --------------------------------------------------------------------
+
+KINDS = pytest.mark.parametrize(
+    "make, options",
+    [
+        (lambda: mmnn(3), {}),
+        (lambda: mmnn(3, dtype=torch.float32), {"decay": (0.9, 4)}),
+        (lambda: mmnn(), {"batch": None, "optimizer": "gd"}),
+        (plain, {}),
+    ],
+)
+
+
+@KINDS
+def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(make, options, tmp_path):
+    network = make()
+    dtype = next(network.parameters()).dtype
+    x, y, file = X.to(dtype), Y.to(dtype), tmp_path / "run.pt"
+    all_states = list(run(network, x, y, **options))
+    for state in run(network, x, y, checkpoint=file, **options):
+        if state.step == 10:
+            break
+    rest = list(run(network, x, y, checkpoint=file, **options))
+    assert [s.step for s in rest] == [10, 20, 30]
+    for resumed in (rest, list(run(network, x, y, start=all_states[1], **options))):
+        for a, b in zip(resumed, all_states[1:], strict=True):
+            same(a, b)
+    same(next(run(network, x, y, checkpoint=file, **options)), all_states[-1])
+
+
+def test_an_interruption_leaves_the_state_that_was_shown_last(tmp_path):
+    network, file, calls = mmnn(2), tmp_path / "run.pt", 0
+    *_, never_stopped = run(network)
+    usual = network.loss_and_gradients
+
+    def stopped(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 17:
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    network.loss_and_gradients = stopped
+    with pytest.raises(KeyboardInterrupt):
+        list(run(network, checkpoint=file))
+    states = list(run(network, checkpoint=file))
+    assert [state.step for state in states] == [10, 20, 30] and calls == 37
+    same(states[-1], never_stopped)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"lr": 2e-2}, "another lr .0.01, not 0.02"),
+        ({"batch": 6}, "another batch"),
+        ({"steps": 60}, "another steps"),
+        ({"every": 5}, "another every"),
+        ({"optimizer": "gd"}, "another optimizer"),
+        ({"decay": (0.9, 3)}, "another decay"),
+        ({"generator": seeded(4)}, "another order of the data"),
+        ({"y": Y + 1}, "another x or y"),
+        ({"start": torch.ones(mmnn().count(), dtype=F64)}, "another start"),
+        ({"network": mmnn(generator=seeded(9))}, "another start|another fixed part"),
+        ({"network": mmnn(2)}, "another shape"),
+    ],
+)
+def test_the_file_of_another_run_is_refused(changes, words, tmp_path):
+    file = tmp_path / "run.pt"
+    list(run(mmnn(), checkpoint=file))
+    with pytest.raises(CheckpointError, match=words):
+        next(run(**{"network": mmnn(), "checkpoint": file, **changes}))
+
+
+def test_what_one_does_to_a_state_changes_nothing():
+    calm = list(run(mmnn(2)))
+    for state in run(mmnn(2)):
+        same(state, calm[state.step // 10])
+        for name in ("theta", "mean", "square", "diverged", "losses", "loss"):
+            getattr(state, name).fill_(3)
+
+
+# --- divergence -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_member_that_diverges_is_named_and_keeps_its_last_good_parameters(every):
+    """A linear network under gradient descent: θ ← θ − η ∇L overflows, for one start alone."""
+    network = FullyConnected(4, 2, activation=torch.Tensor.clone, generator=seeded(), members=2)
+    x, y = X.float(), Y.float()
+    start = network.theta.detach().clone()
+    start[1] *= 40
+    options = {"batch": None, "optimizer": "gd", "lr": 0.05, "every": every, "start": start}
+    with pytest.warns(DivergenceWarning, match=r"\[1\] at step \d+; their last good"):
+        states = list(run(network, x, y, **options))
+    end = states[-1]
+    assert end.diverged[0] == -1 and 0 < end.diverged[1] <= 30
+    assert end.theta.isfinite().all() and end.loss.isfinite().all()
+    *_, calm = run(network, x, y, **{**options, "start": start * torch.tensor([[1.0], [0.02]])})
+    torch.testing.assert_close(end.theta[0], calm.theta[0], rtol=0, atol=0)
+    if every == 1:
+        at = int(end.diverged[1])
+        assert torch.equal(states[at].theta[1], states[at - 1].theta[1])
+        assert states[at - 1].diverged[1] == -1
+        loss, _ = network.loss_and_gradients(x, y, states[at - 1].theta)
+        assert loss[1].isfinite()
+
+
+def test_nothing_is_said_where_nothing_diverges():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DivergenceWarning)
+        *_, end = run(mmnn(2))
+    assert (end.diverged == -1).all()
+
+
+def test_progress_is_shown(capsys):
+    list(run(mmnn(), progress=True))
+    shown = capsys.readouterr().err
+    assert "30/30" in shown and "mean square error" in shown
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_recorded_step_is_the_step():
+    kinds = {"device": "cuda", "members": 3}
+    x, y = X.cuda(), Y.cuda()
+    *_, recorded = run(mmnn(**kinds), x, y)
+    network = mmnn(**kinds)
+    one = recorded.theta.new_tensor(network.theta.detach().cpu().numpy())
+    *_, cpu = run(mmnn(3), start=one.cpu())
+    torch.testing.assert_close(recorded.theta.cpu(), cpu.theta, rtol=1e-6, atol=1e-8)
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, changes, words",
+    [
+        (TypeError, {"network": 3}, "network must be a torch.nn.Module, got 3"),
+        (ValueError, {"steps": 7}, "steps must be a multiple of every.*7, 10"),
+        (ValueError, {"steps": -1}, "steps must be an integer ≥ 0"),
+        (ValueError, {"every": 0}, "every must be an integer ≥ 1"),
+        (ValueError, {"batch": 24}, "batch must be an integer ≥ 1 and ≤ 23, got 24"),
+        (ValueError, {"lr": 0.0}, "lr must be positive and finite, got 0.0"),
+        (ValueError, {"lr": math.nan}, "lr must be positive and finite, got nan"),
+        (ValueError, {"decay": (2.0, 3)}, "decay must be .q, k. with 0 < q ≤ 1"),
+        (ValueError, {"decay": 0.9}, "decay must be .q, k."),
+        (ValueError, {"decay": (0.9, 0)}, "decay must be .q, k."),
+        (ValueError, {"optimizer": "sgd"}, "optimizer must be 'adam' or 'gd', got 'sgd'"),
+        (TypeError, {"generator": None}, "generator must be a torch.Generator on the CPU"),
+        (TypeError, {"x": [1.0]}, r"x must be a tensor \(P, …\)"),
+        (TypeError, {"y": Y[:0]}, "y must be a tensor .*P ≥ 1"),
+        (ValueError, {"y": Y[:4]}, "as many rows, got 23 and 4"),
+        (ValueError, {"y": Y / 0}, "y must be finite, got"),
+        (TypeError, {"x": X.float()}, "x must be a torch.float64 tensor"),
+        (TypeError, {"start": [1.0]}, "start must be a Fit or a tensor"),
+        (ValueError, {"start": torch.ones(3, dtype=F64)}, "theta must have shape"),
+        (ValueError, {"seconds": -1}, "seconds must be a number ≥ 0"),
+        (FileNotFoundError, {"checkpoint": "/nowhere/run.pt"}, "must lie in a folder that exists"),
+    ],
+)
+def test_what_is_not_meant_is_refused_in_words(error, changes, words):
+    with pytest.raises(error, match=words):
+        next(run(**{"network": mmnn(), **changes}))
