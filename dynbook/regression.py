@@ -236,16 +236,20 @@ class _Path:
         )
         self.good, self.diverged = now.theta.clone(), now.diverged.clone()
         self.steps = torch.tensor(float(now.step), device=self.theta.device)
-        self.rate = torch.zeros((), dtype=torch.float64, device=self.theta.device)
+        kind = torch.float32 if self.theta.is_cuda else torch.float64  # as the fused kernels ask
+        self.rate = torch.zeros((), dtype=kind, device=self.theta.device)
+        self.calm = not self.theta.is_cuda and not (self.diverged >= 0).any()
         self.replayed = self.theta.is_cuda and self.slope.by_hand
 
     def state(self, losses: Tensor) -> Fit:
         """Where the training is; those who have left the finite numbers are put back."""
         loss = self._whole_loss()
-        self._put_back(self._gone(loss))
-        loss = torch.where(self.diverged == self.count, self._whole_loss(), loss)
-        kept = self.theta, self.mean, self.square
-        theta, mean, square = (t.clone() for t in kept)
+        gone = self._gone(loss)
+        if gone.any():
+            self.calm = False
+            self._put_back(gone)
+            loss = torch.where(gone, self._whole_loss(), loss)
+        theta, mean, square = (t.clone() for t in (self.theta, self.mean, self.square))
         losses = torch.cat([losses, loss[None]])
         return Fit(self.count, theta, loss, self.diverged.clone(), losses, mean, square)
 
@@ -264,15 +268,18 @@ class _Path:
     def advance(self, x: Tensor, y: Tensor) -> None:
         """One step on these data, for which nothing is asked of the device."""
         loss, gradient = self.slope(x, y, self.theta)
-        gone = self._gone(loss)
-        calm = not self.theta.is_cuda and not (gone | (self.diverged >= 0)).any()
+        calm = self.calm and math.isfinite((loss.sum() + self.theta.sum()).item())
         if not calm:
-            self._put_back(gone)
+            self.calm = False
+            self._put_back(self._gone(loss))
             gradient = gradient.masked_fill((self.diverged >= 0)[..., None], 0)
         self.good.copy_(self.theta)
         if self.adamic:
             state = [[self.theta], [gradient], [self.mean], [self.square], [], [self.steps]]
-            adam(*state, fused=True, lr=self.rate, **_ADAM)
+            adam(
+                *state, fused=True, lr=self.rate, beta1=0.9, beta2=0.999, eps=1e-8,
+                weight_decay=0.0, amsgrad=False, maximize=False,
+            )  # fmt: skip
         else:
             self.theta.sub_(self.rate * gradient)
             self.steps += 1
@@ -304,11 +311,6 @@ class _Path:
         for x, y in zip(self.x.split(2**14), self.y.split(2**14), strict=True):
             total = total + self.slope.loss(x, y, self.theta) * (len(x) / len(self.x))
         return total
-
-
-_ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False} | {
-    "maximize": False
-}
 
 
 class _ByHand:
@@ -380,7 +382,8 @@ def _decay(decay: tuple[float, int] | None) -> tuple[float, int]:
 
 def _recorded(path: _Path, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
     """The step as a CUDA graph, to be called with minibatches of this size."""
-    kept = {k: v.clone() for k, v in vars(path).items() if isinstance(v, Tensor)}
+    names = "theta", "mean", "square", "good", "diverged", "steps"
+    kept = {name: getattr(path, name).clone() for name in names}
     x, y = x.clone(), y.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss, softplus
 
+from dynbook.chains import product
 from dynbook.descent import flatten, module_loss
 from dynbook.domains import Interval
 from dynbook.maps import gradient
-from dynbook.mmnn import MMNN, FullyConnected, equal_width, product
+from dynbook.mmnn import MMNN, FullyConnected, equal_width
 
 F64 = torch.float64
 SIZES = {"width": 7, "rank": 3, "depth": 4, "inputs": 2, "outputs": 2}

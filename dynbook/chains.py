@@ -1,0 +1,256 @@
+"""Networks as chains of affine maps, many of them side by side, with gradients by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dynbook.domains import cpu_generator, kind, whole
+from dynbook.maps import can_be_called
+
+Activation = Callable[[Tensor], Tensor]
+_back = torch.ops.aten
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_SLOPES = {  # σ, in place where σ' is a function of σ; and what g becomes before σ
+    torch.relu: (torch.relu_, lambda g, z, s: _back.threshold_backward(g, s, 0)),
+    torch.tanh: (torch.tanh_, lambda g, z, s: _back.tanh_backward(g, s)),
+    torch.sin: (torch.sin, lambda g, z, s: z.cos().mul_(g)),
+}
+
+
+class Chain(nn.Module):
+    """Affine maps one after the other, some of them activated, some of them trained.
+
+    All trained numbers stand in one vector ``theta``, all M members of an ensemble in one matrix
+    (M, p): for each trained map its weights row by row, and then its biases. The maps that are not
+    trained are buffers. :class:`~dynbook.mmnn.MMNN` and :class:`~dynbook.mmnn.FullyConnected` are
+    chains.
+    """
+
+    theta: Tensor
+
+    def __init__(
+        self,
+        draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
+        trained: list[bool],
+        active: list[bool],
+        skips: set[int],
+        activation: Activation,
+        members: int | None,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        device: torch.device | str | None,
+    ):
+        super().__init__()
+        can_be_called("activation", activation)
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype!r:.40}")
+        self.members = None if members is None else whole("members", members)
+        self.activation, self.active, self.trained, self.skips = activation, active, trained, skips
+        seeds = [
+            torch.randint(2**62, (), generator=cpu_generator(generator)).item()
+            for _ in range(self.members or 1)
+        ]
+        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        like = {"dtype": dtype, "device": device}
+        self.shapes, theta = [], []
+        for i, moves in enumerate(trained):
+            pairs = [draw(i, stream) for stream in streams]
+            w, b = (torch.stack(parts).to(**like) for parts in zip(*pairs, strict=True))
+            self.shapes.append(tuple(w.shape[1:]))
+            if moves:
+                theta += [w.flatten(1), b]
+            else:
+                self.register_buffer(f"weight_{i}", w if self.members else w[0])
+                self.register_buffer(f"bias_{i}", b if self.members else b[0])
+        theta = torch.cat(theta, -1)
+        self.theta = nn.Parameter(theta if self.members else theta[0])
+
+    def maps(self, theta: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Weights (..., m, n) and biases (..., m) of all maps; those trained are views of theta."""
+        theta = self.theta if theta is None else theta
+        if not isinstance(theta, Tensor) or theta.shape[-1:] != self.theta.shape[-1:]:
+            shape = tuple(theta.shape) if isinstance(theta, Tensor) else kind(theta)
+            raise ValueError(
+                f"theta must have shape (..., {self.count()}), the trained numbers of this "
+                f"{type(self).__name__}, got {shape}"
+            )
+        sizes = [k for (m, n), t in zip(self.shapes, self.trained, strict=True) if t
+                 for k in (m * n, m)]  # fmt: skip
+        parts, found = iter(theta.split(sizes, -1)), []
+        for i, (shape, moves) in enumerate(zip(self.shapes, self.trained, strict=True)):
+            if moves:
+                found.append((next(parts).unflatten(-1, shape), next(parts)))
+            else:
+                found.append((getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")))
+        return found
+
+    def forward(
+        self, x: Float[Tensor, "*b d"], theta: Float[Tensor, "*m p"] | None = None
+    ) -> Float[Tensor, "*m *b out"]:
+        """Outputs at the points x, for parameters theta other than its own if they are given.
+
+        Every leading dimension of theta (members, states of a training) is one of the result, too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is no tensor (..., d) of the network's dtype, or theta has not p columns.
+        """
+        return self._through(x, theta, len(self.shapes))
+
+    def _through(self, x: Tensor, theta: Tensor | None, count: int) -> Tensor:
+        """The outputs of the first maps, in pieces that fit into the memory."""
+        x = self._points(x)
+        theta = self.theta if theta is None else theta
+        maps, pieces = self.maps(theta)[:count], self._pieces(x.reshape(-1, x.shape[-1]), theta)
+        done = torch.cat([self._tape(piece, maps)[-1] for piece in pieces], -2)
+        return done.view(*done.shape[:-2], *x.shape[:-1], done.shape[-1])
+
+    def _tape(self, x: Tensor, maps: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """x and the outputs of all maps, (..., N, m)."""
+        states = [x]
+        for i, (w, b) in enumerate(maps):
+            x = product(states[-1], w.mT) + b[..., None, :]
+            x = x + states[i - 1] if i in self.skips else x
+            states.append(self.activation(x) if self.active[i] else x)
+        return states
+
+    def loss_and_gradients(
+        self,
+        x: Float[Tensor, "N d"],
+        y: Float[Tensor, "N out"],
+        theta: Float[Tensor, "*m p"] | None = None,
+    ) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m p"]]:
+        """Mean square error over points and outputs, and its derivatives by theta.
+
+        By hand for ReLU, tanh and sine (as ``torch.relu``, ``torch.tanh``, ``torch.sin``): nothing
+        is recorded, the products of matrices are taken in the order that is fastest, on the CPU
+        those of float32 by oneDNN where they are large. Other activations are left to autograd.
+        Points are taken about a thousand at a time, so that hidden values stay in the cache.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`forward`; or if y is no tensor (N, out) of the network's dtype.
+        """
+        x, theta = self._points(x), self.theta.detach() if theta is None else theta
+        if x.ndim != 2 or len(x) == 0:
+            raise ValueError(f"x must have shape (N, d), N ≥ 1, got {tuple(x.shape)}")
+        if not isinstance(y, Tensor) or y.dtype != x.dtype:
+            raise TypeError(f"y must be a {x.dtype} tensor as x is, got {kind(y)}")
+        if y.shape != (len(x), self.shapes[-1][0]):
+            raise ValueError(
+                f"y must have shape ({len(x)}, {self.shapes[-1][0]}), a row for each point and a "
+                f"column for each output, got {tuple(y.shape)}"
+            )
+        one = self._by_hand if self.activation in _SLOPES else self._by_autograd
+        pieces = self._pieces(x, theta), self._pieces(y, theta)
+        total = None
+        for piece, target in zip(*pieces, strict=True):
+            found = one(piece, target, theta, y.numel())
+            total = found if total is None else tuple(map(torch.add, total, found))
+        return total
+
+    @torch.no_grad()
+    def _by_hand(self, x: Tensor, y: Tensor, theta: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """Σ (f − y)² / scale and its gradient."""
+        maps, states, before = self.maps(theta), [x.expand(*theta.shape[:-1], *x.shape)], []
+        sigma, slope = _SLOPES[self.activation]
+        for i, (w, b) in enumerate(maps):
+            z = _affine(states[-1], w, b)
+            z = z.add_(states[i - 1]) if i in self.skips else z
+            before.append(z)
+            states.append(sigma(z) if self.active[i] else z)
+        r = states.pop().sub_(y)
+        loss = r.square().sum((-2, -1)) / scale
+        g, skipped, gradients = r.mul_(2 / scale), None, []
+        for i in reversed(range(len(maps))):
+            if self.active[i]:
+                g = slope(g, before[i], states[i + 1])
+            arrived, s = g, states[i]
+            if self.trained[i]:
+                gradients += [g.sum(-2), _fast(g.mT, s).flatten(-2)]
+            if not any(self.trained[:i]):
+                break
+            g = _fast(g, maps[i][0])
+            g = g + skipped if i + 1 in self.skips else g
+            skipped = arrived
+        return loss, torch.cat(gradients[::-1], -1)
+
+    def _by_autograd(self, x: Tensor, y: Tensor, theta: Tensor, scale: int):
+        with torch.enable_grad():
+            theta = theta.detach().requires_grad_()
+            loss = (self(x, theta) - y).square().sum((-2, -1)) / scale
+            (gradient,) = torch.autograd.grad(loss.sum(), theta)
+        return loss.detach(), gradient
+
+    def _pieces(self, x: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
+        """The rows of x, as many at a time as leave their hidden values in the cache."""
+        room = 2**26 if x.is_cuda else 2**19
+        rows = room // (theta[..., 0].numel() * max(m for m, _ in self.shapes))
+        return x.split(max(rows, 64))
+
+    def _points(self, x: Tensor) -> Tensor:
+        """x, checked."""
+        if not isinstance(x, Tensor) or x.dtype != self.theta.dtype:
+            raise TypeError(f"x must be a {self.theta.dtype} tensor, got {kind(x)}; use x.to(…)")
+        if x.ndim == 0 or x.shape[-1] != self.shapes[0][1]:
+            raise ValueError(
+                f"x must have shape (..., {self.shapes[0][1]}), points of R^{self.shapes[0][1]}, "
+                f"got {tuple(x.shape)}"
+            )
+        return x
+
+    def count(self) -> int:
+        """p: the trained numbers of one member."""
+        return self.theta.shape[-1]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products in a training step, for a point and a member.
+
+        2 m n for the value of a map (m, n), for its gradient by the weights, if they are trained,
+        and for that by its inputs, if anything before it is trained.
+        """
+        work = 0
+        for i, (m, n) in enumerate(self.shapes):
+            work += 2 * m * n * (1 + self.trained[i] + any(self.trained[:i]))
+        return work
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, transposed meanwhile if the result is narrow, which takes BLAS half the time."""
+    if b.shape[-1] < min(a.shape[-2:]):
+        return (b.mT @ a.mT).mT
+    return a @ b
+
+
+def _affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """x wᵀ + b, a new tensor."""
+    if _large(x, w.mT):
+        return torch.ops.mkldnn._linear_pointwise(x, w, b, "none", [], "")
+    if w.shape[-2] >= min(x.shape[-2:]) and x.ndim == w.ndim < 4:
+        if x.ndim == 2:
+            return torch.addmm(b, x, w.mT)
+        return torch.baddbmm(b[:, None], x, w.mT)
+    return product(x, w.mT).add_(b[..., None, :])
+
+
+def _fast(a: Tensor, b: Tensor) -> Tensor:
+    if _large(a, b):
+        return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
+    return product(a, b)
+
+
+def _large(a: Tensor, b: Tensor) -> bool:
+    """Whether oneDNN takes less time for a @ b than BLAS: large, float32, on a CPU."""
+    return (
+        a.ndim == b.ndim == 2
+        and a.shape[0] * a.shape[1] * b.shape[1] > 400_000
+        and (a.dtype, a.device.type) == (torch.float32, "cpu")
+        and _ONEDNN
+    )
