@@ -28,11 +28,12 @@ class MMNN(Chain):
         Dimensions of x and of the value.
     activation : callable
         σ, elementwise, such as ``torch.relu``.
-    init : {"covering", "linear"}
+    init : {"covering", "first", "linear"}
         How W and b are drawn. "linear": as ``torch.nn.Linear`` does, uniform in ±1/√fan-in, so that
         many kinks of the first layer miss the interval. "covering": rows w of W uniform on the
         sphere, and b in ±‖w‖₁ in the first layer, so that every kink meets the cube [−1, 1]^inputs,
-        in ±1 in the others: every kink meets the unit ball. A and c are drawn as in "linear".
+        in ±1 in the others: every kink meets the unit ball. "first": so in the first layer alone,
+        the others as in "linear". A and c are always drawn as in "linear".
     residual : bool
         Whether h^l has h^{l−1} added to it, where both have as many components.
     train_inner : bool
@@ -69,14 +70,14 @@ class MMNN(Chain):
         device: torch.device | str | None = None,
     ):
         width, rank, depth = whole("width", width), whole("rank", rank), whole("depth", depth)
-        if init not in ("covering", "linear"):
-            raise ValueError(f"init must be 'covering' or 'linear', got {init!r:.40}")
+        if init not in ("covering", "first", "linear"):
+            raise ValueError(f"init must be 'covering', 'first' or 'linear', got {init!r:.40}")
         ranks = [whole("inputs", inputs), *[rank] * (depth - 1), whole("outputs", outputs)]
 
         def draw(i: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
             if i % 2:
                 return _linear_default(ranks[i // 2 + 1], width, stream)
-            if init == "linear":
+            if init == "linear" or (i and init == "first"):
                 return _linear_default(width, ranks[i // 2], stream)
             return _covering(width, ranks[i // 2], stream, cube=i == 0)
 

@@ -173,6 +173,9 @@ def test_every_kink_meets_the_cube_or_the_ball_if_they_are_to_cover_it():
         values = corners @ w.T + b
         met = ((values.amin(0) < 0) & (values.amax(0) > 0)).double().mean()
         assert met == 1 if share == 1 else met < share
+    first = MMNN(500, 3, 2, init="first", generator=seeded(), dtype=F64).maps()
+    torch.testing.assert_close(first[0][0].abs(), torch.ones(500, 1, dtype=F64))
+    assert first[2][0].norm(dim=-1).std() > 0.1
     w, b = MMNN(500, 3, 2, generator=seeded(), dtype=F64).maps()[2]
     torch.testing.assert_close(w.norm(dim=-1), torch.ones(500, dtype=F64))
     assert b.abs().max() < 1 and abs(b.square().mean() - 1 / 3) < 0.03
@@ -232,7 +235,7 @@ X, Y = data()
         (ValueError, lambda: mmnn(inputs=0), "inputs must be"),
         (ValueError, lambda: mmnn(outputs=0), "outputs must be"),
         (ValueError, lambda: mmnn(members=0), "members must be"),
-        (ValueError, lambda: mmnn(init="he"), "init must be 'covering' or 'linear', got 'he'"),
+        (ValueError, lambda: mmnn(init="he"), "init must be 'covering', 'first' or 'linear', got 'he'"),
         (TypeError, lambda: mmnn(activation="relu"), "activation must be a function"),
         (TypeError, lambda: mmnn(generator=0), "generator must be a torch.Generator on the CPU"),
         (TypeError, lambda: mmnn(dtype=torch.float16), "dtype must be torch.float32 or"),
