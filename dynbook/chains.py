@@ -137,16 +137,8 @@ class Chain(nn.Module):
         TypeError, ValueError
             As :meth:`forward`; or if y is no tensor (N, out) of the network's dtype.
         """
-        x, theta = self._points(x), self.theta.detach() if theta is None else theta
-        if x.ndim != 2 or len(x) == 0:
-            raise ValueError(f"x must have shape (N, d), N ≥ 1, got {tuple(x.shape)}")
-        if not isinstance(y, Tensor) or y.dtype != x.dtype:
-            raise TypeError(f"y must be a {x.dtype} tensor as x is, got {kind(y)}")
-        if y.shape != (len(x), self.shapes[-1][0]):
-            raise ValueError(
-                f"y must have shape ({len(x)}, {self.shapes[-1][0]}), a row for each point and a "
-                f"column for each output, got {tuple(y.shape)}"
-            )
+        theta = self.theta.detach() if theta is None else theta
+        self._fitting(x, y)
         one = self._by_hand if self.activation in _SLOPES else self._by_autograd
         pieces = self._pieces(x, theta), self._pieces(y, theta)
         total = None
@@ -156,9 +148,16 @@ class Chain(nn.Module):
         return total
 
     @torch.no_grad()
-    def _by_hand(self, x: Tensor, y: Tensor, theta: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """Σ (f − y)² / scale and its gradient."""
-        maps, states, before = self.maps(theta), [x.expand(*theta.shape[:-1], *x.shape)], []
+    def _by_hand(
+        self, x: Tensor, y: Tensor, theta: Tensor, scale: int, slopes: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Σ (f − y)² / scale and, if wanted, its gradient."""
+        lead, maps = theta.shape[:-1], self.maps(theta)
+        if lead.numel() == 1:  # products of matrices are faster than batches of one
+            maps = [(w.reshape(w.shape[-2:]), b.reshape(-1)) for w, b in maps]
+        else:
+            x = x.expand(*lead, *x.shape)
+        states, before = [x], []
         sigma, slope = _SLOPES[self.activation]
         for i, (w, b) in enumerate(maps):
             z = _affine(states[-1], w, b)
@@ -166,7 +165,9 @@ class Chain(nn.Module):
             before.append(z)
             states.append(sigma(z) if self.active[i] else z)
         r = states.pop().sub_(y)
-        loss = r.square().sum((-2, -1)) / scale
+        loss = (r.square().sum((-2, -1)) / scale).view(lead)
+        if not slopes:
+            return loss, loss
         g, skipped, gradients = r.mul_(2 / scale), None, []
         for i in reversed(range(len(maps))):
             if self.active[i]:
@@ -179,7 +180,24 @@ class Chain(nn.Module):
             g = _fast(g, maps[i][0])
             g = g + skipped if i + 1 in self.skips else g
             skipped = arrived
-        return loss, torch.cat(gradients[::-1], -1)
+        return loss, torch.cat(gradients[::-1], -1).view(theta.shape)
+
+    @torch.no_grad()
+    def loss(
+        self,
+        x: Float[Tensor, "N d"],
+        y: Float[Tensor, "N out"],
+        theta: Float[Tensor, "*m p"] | None = None,
+    ) -> Float[Tensor, "*m"]:
+        """Mean square error over points and outputs, as :meth:`loss_and_gradients` finds it."""
+        theta, total = self.theta.detach() if theta is None else theta, 0
+        self._fitting(x, y)
+        for piece, target in zip(self._pieces(x, theta), self._pieces(y, theta), strict=True):
+            if self.activation in _SLOPES:
+                total = total + self._by_hand(piece, target, theta, y.numel(), slopes=False)[0]
+            else:
+                total = total + (self(piece, theta) - target).square().sum((-2, -1)) / y.numel()
+        return total
 
     def _by_autograd(self, x: Tensor, y: Tensor, theta: Tensor, scale: int):
         with torch.enable_grad():
@@ -204,6 +222,19 @@ class Chain(nn.Module):
                 f"got {tuple(x.shape)}"
             )
         return x
+
+    def _fitting(self, x: Tensor, y: Tensor) -> None:
+        """Refuses data that do not fit the network."""
+        self._points(x)
+        if x.ndim != 2 or len(x) == 0:
+            raise ValueError(f"x must have shape (N, d), N ≥ 1, got {tuple(x.shape)}")
+        if not isinstance(y, Tensor) or y.dtype != x.dtype:
+            raise TypeError(f"y must be a {x.dtype} tensor as x is, got {kind(y)}")
+        if y.shape != (len(x), self.shapes[-1][0]):
+            raise ValueError(
+                f"y must have shape ({len(x)}, {self.shapes[-1][0]}), a row for each point and a "
+                f"column for each output, got {tuple(y.shape)}"
+            )
 
     def count(self) -> int:
         """p: the trained numbers of one member."""

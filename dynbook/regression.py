@@ -314,18 +314,15 @@ class _Path:
 
 
 class _ByHand:
-    """The loss of a network that has ``loss_and_gradients``."""
+    """The loss of a network that has ``loss_and_gradients`` and ``loss``."""
 
     by_hand = True
 
     def __init__(self, network: nn.Module):
-        self.network, self.call = network, network.loss_and_gradients
+        self.call, self.loss = network.loss_and_gradients, network.loss
 
     def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         return self.call(x, y, theta)
-
-    def loss(self, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
-        return (self.network(x, theta) - y).square().mean((-2, -1))
 
 
 class _ByAutograd:

@@ -91,7 +91,7 @@ def test_many_points_are_taken_in_pieces_without_a_seam():
 # --- gradients ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("members", [None, 3])
+@pytest.mark.parametrize("members", [None, 1, 3])
 @pytest.mark.parametrize("activation", MODULES)
 @pytest.mark.parametrize("options", [{}, {"residual": True}, {"train_inner": True},
                                      {"residual": True, "train_inner": True}, "full"])  # fmt: skip
@@ -106,6 +106,7 @@ def test_gradients_by_hand_are_those_of_autograd(options, activation, members, d
     each.sum().backward()
     loss, gradients = network.loss_and_gradients(x, y)
     torch.testing.assert_close(loss, each.detach(), rtol=1e-13, atol=0)
+    torch.testing.assert_close(network.loss(x, y), loss)
     torch.testing.assert_close(gradients, network.theta.grad, rtol=1e-11, atol=1e-14)
 
 
@@ -235,7 +236,7 @@ X, Y = data()
         (ValueError, lambda: mmnn(inputs=0), "inputs must be"),
         (ValueError, lambda: mmnn(outputs=0), "outputs must be"),
         (ValueError, lambda: mmnn(members=0), "members must be"),
-        (ValueError, lambda: mmnn(init="he"), "init must be 'covering', 'first' or 'linear', got 'he'"),
+        (ValueError, lambda: mmnn(init="he"), "'covering', 'first' or 'linear', got 'he'"),
         (TypeError, lambda: mmnn(activation="relu"), "activation must be a function"),
         (TypeError, lambda: mmnn(generator=0), "generator must be a torch.Generator on the CPU"),
         (TypeError, lambda: mmnn(dtype=torch.float16), "dtype must be torch.float32 or"),
