@@ -53,9 +53,18 @@ class Sharp:
     weights: Float[Tensor, " l"]
 
     def log10(self, n: int) -> float:
-        """log₁₀ P by Laplace's method; its error tends to 0 with 1/n."""
+        """log₁₀ P by Laplace's method; its error tends to 0 with 1/n.
+
+        Raises
+        ------
+        ValueError
+            If the result is not below 1: then the set is not rare, or n too small.
+        """
         before = math.log(2 * math.pi * n * self.spread**2) + self.gains.log().sum().item()
-        return -(n * self.rate + before / 2) / math.log(10)
+        log10 = -(n * self.rate + before / 2) / math.log(10)
+        if not log10 < 0:
+            raise ValueError(f"for n = {n} Laplace's method has P = 10^{log10:.2g}: it is not rare")
+        return log10
 
 
 def sharp_rate(
@@ -174,7 +183,7 @@ def least_error(
 
     amplitude = positive("amplitude", amplitude)
     _, psi, _, f, _ = _grid(target, activation, points)
-    hull = amplitude * torch.cat([psi, -psi, torch.zeros(points, 1).double()], 1)
+    hull = amplitude * torch.cat([psi, -psi, torch.zeros(len(psi), 1).double()], 1)
     heavy = 300 * target.norm  # the shares must sum to one
     sides = torch.cat([hull, torch.full((1, hull.shape[1]), heavy).double()])
     share, _ = nnls(sides.numpy(), np.append(f.numpy(), heavy), maxiter=50 * points)

@@ -69,8 +69,8 @@ def linear_tail(
     Returns
     -------
     Tail, whose error is the difference between the extrapolated value and that of h/3, an upper
-    limit rather than an estimate. For n = 1 the tail is a sum over the nodes, exact but for their
-    own kink: of the order 1/m².
+    limit rather than an estimate. For n = 1 the tail is a sum over the nodes, and the error its
+    difference from that over every third one.
 
     Raises
     ------
@@ -79,13 +79,15 @@ def linear_tail(
         are too few for a tail so near to the end of the sum's range.
     """
     size, weights = _law(values, weights, amplitude)
-    n, points = whole("n", n), points and whole("points", points, least=64)
+    n, points = whole("n", n), points if points is None else whole("points", points, least=64)
     x = (1 - relative_error(eps)) * positive("f_norm", f_norm, "f = 0 has no relative error") ** 2
     if x >= size.max():
         return Tail(-math.inf, 0.0)
     if n == 1:
-        tail = (weights * (1 - x / size).clamp(min=0)).sum() / 2
-        return Tail(tail.log10().item(), 0.0)
+        beyond = weights * (1 - x / size).clamp(min=0) / 2
+        tail = beyond.sum().log10()
+        half = (beyond[::3].sum() / weights[::3].sum()).log10()
+        return Tail(tail.item(), (tail - half).abs().item())
     theta = _tilt(size, weights, x)
     if points is None:
         points = min(max(1 << 15, int(40 * n**1.5 * theta * size.max())), 1 << 22)
@@ -104,6 +106,11 @@ def _lattice(
     below = max(int(n * x / (2 * most) * points - 0.5), 0)
     step = n * x / (below + 0.5) / part
     r = size / step
+    if n * r.max() > 1 << 24:
+        raise ValueError(
+            f"a lattice for a sum of {n} variables up to {size.max():g} with the threshold "
+            f"{n * x:g} would be too long; take saddle_point_tail"
+        )
     whole_steps = r.floor().long()
     rest = r - whole_steps
     reach = int(whole_steps.max()) + 1
@@ -154,10 +161,14 @@ def saddle_point_tail(
         return -math.inf
     theta = _tilt(size, weights, x)
     K, _, curvature = _cumulants(size, weights, theta)
-    r = math.sqrt(2 * n * (theta * x - K))
+    if not curvature > 0:
+        raise ValueError(f"the threshold {x:g} is too near to the end {size.max():g} of the range")
+    r = math.sqrt(max(2 * n * (theta * x - K), 0.0))
     u = theta * math.sqrt(n * curvature)
     mills = math.sqrt(math.pi / 2) * erfcx(r / math.sqrt(2))
-    scaled = mills + 1 / u - 1 / r
+    scaled = mills + (1 / u - 1 / r if r > 1e-3 else 0.0)  # whose limit is 0, X being symmetric
+    if not scaled > 0:
+        raise ValueError(f"the threshold {x:g} is too near to the end {size.max():g} of the range")
     return (math.log(scaled) - r**2 / 2 - math.log(2 * math.pi) / 2) / math.log(10)
 
 
@@ -174,9 +185,10 @@ def _law(values: Tensor, weights: Tensor, amplitude: float) -> tuple[Tensor, Ten
         )
     if (weights < 0).any() or not abs(weights.sum().item() - 1) < 1e-9:
         raise ValueError(f"weights must be ≥ 0 and sum to 1, got the sum {weights.sum():g}")
-    size = positive("amplitude", amplitude) * values.abs().cpu()
+    values, weights = values[weights > 0].abs().cpu(), weights[weights > 0].cpu()
+    size = positive("amplitude", amplitude) * values
     positive("the largest of values", size.max().item(), "f is orthogonal to every neuron")
-    return size.clamp(min=1e-12 * size.max()), weights.cpu()
+    return size.clamp(min=1e-12 * size.max()), weights
 
 
 def _cumulants(size: Tensor, weights: Tensor, theta: float) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dynbook.checkpoints import digest, resume, writable, write
+from dynbook.checkpoints import CheckpointError, digest, resume, writable, write
 from dynbook.domains import cpu_generator, kind, whole
 
 
@@ -35,16 +35,19 @@ class Event:
     draw : callable
         (count, generator) to independent states (count, …).
     score : callable
-        States (S, …) to scores (S,), floating point, inf allowed.
+        States (S, …) to scores (S,), floating point; inf for what is never in the event.
     move : callable, optional
-        (states, generator) to states: one step of a Markov chain that is reversible with respect to
-        the law of `draw`, as is a symmetric step for a uniform law, or √(1 − s²) x + s ξ for a
-        Gaussian one. Steps of many sizes need no tuning. Only subset simulation asks for it.
+        (states, generator) to new states: one step of a Markov chain that is reversible with
+        respect to the law of `draw`, as is a symmetric step for a uniform law, or √(1 − s²) x + s ξ
+        for a Gaussian one. Steps of many sizes need no tuning. Only subset simulation asks for it.
+    check : callable, optional
+        Levels to nothing: raises a ValueError for those that make no sense.
     """
 
     draw: Callable[[int, torch.Generator], Tensor]
     score: Callable[[Tensor], Tensor]
     move: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    check: Callable[[Tensor], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,27 @@ def clopper_pearson(
     """Exact confidence interval of a probability, from `hits` among `samples` independent trials.
 
     Both tails are at most (1 − confidence)/2 whatever the probability (:cite:t:`clopper1934`).
+
+    Raises
+    ------
+    ValueError
+        If hits are not whole numbers from 0 to samples, or the confidence is outside (0, 1).
     """
     from scipy.special import betaincinv
 
+    samples, confidence = whole("samples", samples), _share("confidence", confidence)
+    if hits.is_floating_point() or (hits < 0).any() or (hits > samples).any():
+        raise ValueError(
+            f"hits must be whole numbers from 0 to samples = {samples:,}, got {hits.dtype} from "
+            f"{hits.min():g} to {hits.max():g}"
+        )
     k, tail = hits.double().cpu().numpy(), (1 - confidence) / 2
     low = np.where(k == 0, 0.0, betaincinv(np.maximum(k, 1), samples - k + 1, tail))
     high = np.where(k == samples, 1.0, betaincinv(k + 1, np.maximum(samples - k, 1), 1 - tail))
     return torch.from_numpy(low), torch.from_numpy(high)
 
 
+@torch.no_grad()
 def probability_mc(
     event: Event,
     level: float | Float[Tensor, "*l"],
@@ -132,7 +147,8 @@ def probability_mc(
         States drawn at a time; another chunk is another sequence of random numbers.
     checkpoint : str or Path, optional
         File written after each chunk. A run that finds it goes on from there, to the same result
-        to the bit as one that was never stopped; the generator must start as it did then.
+        to the bit as one that was never stopped; the generator must start as it did then. The event
+        is known again by sixteen states: what differs only where it is rare cannot be seen.
     progress : bool
         Whether to show a bar (tqdm).
 
@@ -142,7 +158,7 @@ def probability_mc(
         If an argument is out of range, the scores are no tensor (S,), or the checkpoint is another
         run's.
     """
-    levels, samples, chunk = _levels(level), whole("samples", samples), whole("chunk", chunk)
+    samples, chunk, levels = whole("samples", samples), whole("chunk", chunk), _levels(event, level)
     confidence, rng = _share("confidence", confidence), cpu_generator(generator)
     settings = {"level": digest(levels), "samples": samples, "chunk": chunk}
     now = {"hits": torch.zeros(levels.shape, dtype=torch.int64), "done": 0}
@@ -150,7 +166,7 @@ def probability_mc(
     with _bar(progress, samples, now["done"]) as bar:
         while now["done"] < samples:
             size = min(chunk, samples - now["done"])
-            found = _scores(event, event.draw(size, rng)).double()
+            found = _scores(event, _drawn(event, size, rng)).double()
             hits = (found <= levels.to(found.device)[..., None]).sum(-1).cpu()
             now = {"hits": now["hits"] + hits, "done": now["done"] + size}
             keep(now)
@@ -160,6 +176,7 @@ def probability_mc(
     return Probability(log10, low.log10(), high.log10(), samples, confidence, log10[None])
 
 
+@torch.no_grad()
 def subset_simulation(
     event: Event,
     level: float | Float[Tensor, "*l"],
@@ -178,9 +195,15 @@ def subset_simulation(
     """P(score ≤ level) for rare events, as a product of conditional probabilities near p0.
 
     From each population the p0 with the smallest scores survive; their copies fill it up again and
-    make `moves` steps each, which are refused where they would leave the level reached. All runs
-    move side by side. Their estimates scatter log-normally, and the interval is that of the mean of
-    such a law (Cox's: mean plus half the variance, :cite:t:`land1972`), with Student's quantile.
+    make `moves` steps each, which are refused where they would leave the level reached. That level
+    is the least score that does *not* survive, and must be undercut: with the largest that does the
+    estimate would be too high, in all runs alike, by a factor of about 1 + 1/(p0 population) at
+    each level (:cite:t:`brehier2015`). All runs move side by side. Their estimates scatter
+    log-normally, and the interval is that of the mean of such a law (Cox's: mean plus half the
+    variance, :cite:t:`land1972`), with Student's quantile.
+
+    The interval knows how runs scatter, and nothing of what they have in common: where too few
+    moves leave all of them badly mixed it is too narrow. Double `moves` to see.
 
     Parameters
     ----------
@@ -215,9 +238,11 @@ def subset_simulation(
         If the runs disagree, a population degenerates (fewer than half of its members have moved at
         all), its scores stop decreasing, or the level is not reached above the lowest probability.
     """
-    levels, runs = _levels(level), whole("runs", runs, least=4)
+    levels, runs = _levels(event, level), whole("runs", runs, least=4)
     moves, population = whole("moves", moves), whole("population", population)
     p0, confidence = _share("p0", p0), _share("confidence", confidence)
+    if not (lowest < 0 and agreement > 0):
+        raise ValueError(f"lowest < 0 < agreement must hold, got {lowest:g} and {agreement:g}")
     rng = cpu_generator(generator)
     if event.move is None:
         raise ValueError("event must have a move for subset simulation; see Event")
@@ -230,7 +255,7 @@ def subset_simulation(
     settings = {"level": digest(levels), "population": population, "runs": runs}
     settings |= {"moves": moves, "p0": p0}
     random = rng.get_state()
-    states = event.draw(runs * population, rng)
+    states = _drawn(event, runs * population, rng)
     scores = _scores(event, states).double().view(runs, population)
     ladder = {
         "states": states,
@@ -241,6 +266,13 @@ def subset_simulation(
         "calls": scores.numel(),
     }
     keep, ladder = _kept(checkpoint, settings | {"seed": random}, event, ladder, rng)
+    if checkpoint and not torch.allclose(
+        _scores(event, ladder["states"]).double().view(runs, population), ladder["scores"], 1e-6
+    ):
+        raise CheckpointError(
+            f"checkpoint {checkpoint} belongs to another run, whose states had other scores; "
+            "choose another name, or delete it if it is not needed"
+        )
     flat, survivors = levels.flatten().to(ladder["scores"]), round(p0 * population)
     with _bar(progress, None, 0) as bar:
         while (active := _read(ladder, flat, survivors)).any():
@@ -269,10 +301,10 @@ def subset_simulation(
 
 
 def _read(ladder: dict, levels: Tensor, survivors: int) -> Tensor:
-    """Note the probability of all levels not above each run's threshold; the runs that go on."""
+    """Note the probability of all levels below each run's threshold; the runs that go on."""
     scores = ladder["scores"]
     share = (scores[:, :, None] <= levels).double().mean(1)
-    reached = levels <= ladder["threshold"][:, None]
+    reached = levels < ladder["threshold"][:, None]
     found = ladder["log10"][:, None] + share.log10()
     ladder["found"] = torch.where(reached, found, ladder["found"])
     return scores.kthvalue(survivors).values > levels.min()
@@ -290,31 +322,38 @@ def _next_level(
     """Let the active runs go down one level, in place."""
     scores = ladder["scores"][active]
     population = scores.shape[1]
-    threshold = scores.kthvalue(survivors, keepdim=True).values
-    before = ladder["threshold"][active, None]
-    lower = torch.where(scores < before, scores, -math.inf).amax(1, keepdim=True)
-    threshold = torch.where(threshold < before, threshold, lower)  # where too many scores tie
-    count = (scores <= threshold).sum(1, keepdim=True)
-    if (count < 10).any() or (count == population).any():
-        worst = before[count.argmin()].item()
+    threshold = scores.kthvalue(survivors + 1, keepdim=True).values
+    few = (scores < threshold).sum(1, keepdim=True) < 10  # as too many scores tie
+    above = torch.where(scores > threshold, scores, math.inf).amin(1, keepdim=True)
+    threshold = torch.where(few, above, threshold)
+    count = (scores < threshold).sum(1, keepdim=True)
+    if (count == population).any():
         raise RareEventError(
-            f"levels no longer decrease: {int(count.min())} to {int(count.max())} of {population} "
-            f"scores lie below {worst:g}, the level before, and it takes 10 to go on; the score "
-            "must vary, also within the event"
+            f"levels no longer decrease: all {population} scores below {threshold.max():g} are "
+            "equal, or infinite; the score must vary, also within the event"
         )
     copies = torch.arange(population, device=scores.device) % count
     parents = scores.argsort(stable=True).gather(1, copies)
-    scores = scores.gather(1, parents).flatten()
+    scores = scores.gather(1, parents)
+    there = scores.amax(1, keepdim=True) <= goal  # and need not move any more
+    moved = there.expand(-1, population).flatten()
+    scores = scores.flatten()
     states = ladder["states"][(active[:, None] * population + parents).flatten()]
     bound = threshold.expand(-1, population).flatten()
-    moved = bound <= goal  # or need not any more
     for _ in range(moves):
         candidates = event.move(states, rng)
+        if candidates.shape != states.shape or candidates.dtype != states.dtype:
+            raise ValueError(
+                f"event.move must return {states.dtype} {tuple(states.shape)}, as it got, not "
+                f"{candidates.dtype} {tuple(candidates.shape)}"
+            )
+        if candidates.data_ptr() == states.data_ptr():
+            raise ValueError("event.move must return new states and leave those it got as they are")
         found = _scores(event, candidates)
-        accepted = found <= bound
+        accepted = found < bound
         states = torch.where(accepted.view(-1, *[1] * (states.ndim - 1)), candidates, states)
         scores = torch.where(accepted, found.double(), scores)
-        moved |= accepted
+        moved = moved | accepted
     least = moved.view(-1, population).double().mean(1).min()
     if least < 0.5:
         raise RareEventError(
@@ -359,23 +398,33 @@ def _kept(
     """How to keep the state of a run, and the state to go on from: the one that was kept, or now.
 
     A run is told from others by its settings, the generator's state (unless they hold it) and the
-    scores of sixteen states.
+    scores of sixteen states and of where they move.
     """
     if checkpoint is None:
         return lambda now: None, now
     file = writable("checkpoint", checkpoint)
-    some = _scores(event, event.draw(16, torch.Generator().manual_seed(0))).double().cpu()
-    run = {"seed": rng.get_state()} | settings | {"event": torch.stack([some, 1e-4 * some.abs()])}
+    own = torch.Generator().manual_seed(0)
+    states = _drawn(event, 16, own)
+    if event.move is not None:
+        states = torch.cat([states, event.move(states, own)])
+    some = _scores(event, states)
+    rounding = torch.finfo(some.dtype).eps ** 0.5 * some.abs()
+    run = {"seed": rng.get_state()} | settings
+    run |= {"event": torch.stack([some, rounding]).double().cpu()}
     if file.exists():
         now = resume(file, run, now | {"generator": None})
         rng.set_state(now.pop("generator"))
     return lambda now: write(file, run, now | {"generator": rng.get_state()}), now
 
 
-def _levels(level: float | Tensor) -> Tensor:
+def _levels(event: Event, level: float | Tensor) -> Tensor:
+    if not isinstance(event, Event):
+        raise TypeError(f"event must be an Event, got {kind(event)}")
     levels = torch.as_tensor(level, dtype=torch.float64).cpu()
     if levels.numel() == 0 or not levels.isfinite().all():
         raise ValueError(f"level must be one finite number or more, got {level!r:.60}")
+    if event.check is not None:
+        event.check(levels)
     return levels
 
 
@@ -383,6 +432,17 @@ def _share(name: str, value: float) -> float:
     if not 0 < value < 1:
         raise ValueError(f"{name} must lie in (0, 1), got {value:g}")
     return float(value)
+
+
+def _drawn(event: Event, count: int, rng: torch.Generator) -> Tensor:
+    states = event.draw(count, rng)
+    if not isinstance(states, Tensor) or states.ndim == 0 or len(states) != count:
+        shape = f" {tuple(states.shape)}" if isinstance(states, Tensor) else ""
+        raise ValueError(
+            f"event.draw must return a tensor ({count}, …) when asked for {count} states, got "
+            f"{kind(states)}{shape}"
+        )
+    return states
 
 
 def _scores(event: Event, states: Tensor) -> Tensor:

@@ -57,7 +57,10 @@ def rashomon_bound(
     n = whole("n", n)
     eps, f_norm = relative_error(eps), positive("f_norm", f_norm, "f = 0 has no relative error")
     amplitude, kappa = positive("amplitude", amplitude), positive("kappa", kappa)
-    exponent = -n / 2 * ((1 - eps) * f_norm**2 / (amplitude * kappa)) ** 2
+    log_ratio = math.log1p(-eps) + 2 * math.log(f_norm) - math.log(amplitude) - math.log(kappa)
+    if log_ratio > 300:
+        raise ValueError(f"(1 − ε)‖f‖²/(Aκ) = e^{log_ratio:.0f} is too large: the set is empty")
+    exponent = -n / 2 * math.exp(2 * log_ratio)
     return exponent / math.log(10) if log10 else math.exp(exponent)
 
 
@@ -130,13 +133,15 @@ def target(g: Function, dim: int = 1, f: Function | None = None, *, points: int 
     ------
     TypeError, ValueError
         If g is of another kind or not finite, does not vanish with its gradient at the boundary
-        (then ⟨σ, Δg⟩ is not its ridge integral), or has Δg = 0.
+        (then ⟨σ, Δg⟩ is not its ridge integral), or has Δg = 0; if f is not Δg, g has a kink, or
+        the points are too few for either.
     """
     dim = whole("dim", dim, 3)
-    f = f or (lambda x: _derivatives(g, x)[1])
     domain = Interval() if dim == 1 else Ball(dim)
-    x, weights = domain.quadrature(points)
-    values, inside = _values("f", f, x), _values("g", g, x)
+    x, weights = domain.quadrature(whole("points", points, least=64))
+    inside = _values("g", g, x)
+    f = f or (lambda x: _derivatives(g, x)[1])
+    values = _values("f", f, x)
     edge, _ = directions(dim, 64)
     slope, scale = _derivatives(g, edge)[0].norm(dim=-1).max(), inside.abs().max()
     for name, size in (("g", _values("g", g, edge).abs().max()), ("its gradient", slope)):
@@ -150,6 +155,17 @@ def target(g: Function, dim: int = 1, f: Function | None = None, *, points: int 
     def ridge(w: Tensor, b: Tensor) -> Tensor:
         return ridge_integral(g, w, b, points=math.isqrt(points) if dim == 2 else points // 10)
 
+    w, _ = directions(dim, 8)
+    b = 2 * torch.arange(1, 4 * len(w) + 1, dtype=torch.float64) / (4 * len(w) + 1) - 1
+    w = w.repeat(4, 1)
+    seen = features(torch.relu, w, b, x).mT @ (weights * values)
+    off, largest = (seen - ridge(w, b)).abs().max().item(), (weights @ values.abs()).item()
+    if off > 3e-3 * largest:
+        raise ValueError(
+            f"f must be Δg: ⟨σ(w·x − b), f⟩ and the integral of g over w·x = b differ by {off:.1e} "
+            f"(∫|f| = {largest:.1e}); is f another function, has g a kink, or does it oscillate so "
+            f"fast that {points:,} points are too few?"
+        )
     return Target(f, g, ridge, norm, dim)
 
 
@@ -167,7 +183,10 @@ def _derivatives(g: Function, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (m, d) and Laplacian (m,) of g, automatically."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        gradient = torch.autograd.grad(g(x).sum(), x, create_graph=True)[0]
+        y = g(x)
+        if not y.requires_grad:
+            raise TypeError("g must be made of torch's operations on x, to be differentiated")
+        gradient = torch.autograd.grad(y.sum(), x, create_graph=True)[0]
         second = [
             torch.autograd.grad(gradient[:, i].sum(), x, retain_graph=True)[0][:, i]
             for i in range(x.shape[-1])
@@ -188,10 +207,13 @@ def ridge_integral(
     ValueError
         If the shapes do not fit, some |w| is not 1 or g is not finite.
     """
-    if w.ndim != 2 or b.shape != w.shape[:1] or not 1 <= w.shape[1] <= 3:
+    if w.ndim != 2 or b.shape != w.shape[:1] or not 1 <= w.shape[1] <= 3 or w.dtype != b.dtype:
         raise ValueError(
-            f"w (m, d), d ≤ 3, and b (m,) must fit, got {tuple(w.shape)} and {tuple(b.shape)}"
+            f"w (m, d), d ≤ 3, and b (m,) must fit, got {w.dtype} {tuple(w.shape)} and {b.dtype} "
+            f"{tuple(b.shape)}"
         )
+    if len(b) == 0:
+        return b
     if ((w.norm(dim=-1) - 1).abs() > 1e-6).any():
         raise ValueError("w must hold unit vectors; divide by w.norm(dim=-1, keepdim=True)")
     dim = w.shape[1]
@@ -208,7 +230,7 @@ def ridge_integral(
         half = (1 - c**2).clamp(min=0).sqrt()
         frame = torch.linalg.qr(v[:, :, None], mode="complete").Q[:, :, 1:]  # spans w·y = 0
         x = c[:, None, None] * v[:, None] + half[:, None, None] * (y @ frame.mT)
-        values = finite("g", g(x.reshape(-1, dim)).reshape(len(c), -1))
+        values = finite("g", g(x.reshape(-1, dim)).detach().reshape(len(c), -1))
         out.append(half ** (dim - 1) * (values @ weights) * (c.abs() < 1))
     return torch.cat(out)
 
@@ -218,6 +240,7 @@ def directions(dim: int, count: int) -> tuple[Float[Tensor, "m d"], Float[Tensor
 
     Exact for polynomials of low degree; in one dimension the two points ±1.
     """
+    dim, count = whole("dim", dim, 3), whole("count", count)
     if dim == 1:
         w = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
         return w, w.new_full((2,), 0.5)
@@ -259,7 +282,7 @@ def moment(
         chunk = max(1, 4_000_000 // len(x))
         return torch.cat(
             [
-                features(activation, v, c, x).mT @ weighted
+                features(activation, v, c, x).detach().mT @ weighted
                 for v, c in zip(w.split(chunk), b.split(chunk), strict=True)
             ]
         )
@@ -300,7 +323,8 @@ def kappa(target: Target, activation: Function | None = None, *, points: int = 4
     """κ = sup over neurons of |⟨σ(w·x − b), f⟩|: for ReLU, of the ridge integral of g.
 
     The largest of the values on a grid of neurons (and those along the axes), sharpened by a climb
-    from the eight best: it converges from below. Take more points if f oscillates between them.
+    from the eight best: it converges from below, and a bound with a κ that is too small is none.
+    Take more points if f oscillates between those of the grid.
 
     Parameters
     ----------
@@ -314,6 +338,7 @@ def kappa(target: Target, activation: Function | None = None, *, points: int = 4
     ValueError
         If a value is not finite, or all are zero.
     """
+    points = whole("points", points, least=16)
     if target.radial or target.dim == 1:
         w, _ = directions(1 if target.dim == 1 else target.dim, 2)
         w = w[:1] if target.radial else w
@@ -340,4 +365,7 @@ def kappa(target: Target, activation: Function | None = None, *, points: int = 4
         w = torch.where(better[:, None], near[i, each], w)
         b = torch.where(better, shifted[i, each], b)
         step = torch.where(better[:, None], step, step / 2)
-    return positive("κ", best.max().item(), "f is orthogonal to every neuron")
+    kappa = best.max().item()
+    if not kappa > 1e-13 * target.norm:
+        raise ValueError(f"κ must be positive, got {kappa:.0e}: f is orthogonal to every neuron")
+    return kappa

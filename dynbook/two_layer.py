@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dynbook.domains import Interval, cpu_generator, finite, kind, whole
 from dynbook.rare_events import Event
-from dynbook.rashomon import Function, Target, positive
+from dynbook.rashomon import Function, Target, positive, relative_error
 
 Networks = Float[Tensor, "*s n c"]
 Loss = Callable[[Tensor], Tensor]
@@ -89,6 +89,9 @@ def one_neuron_move(networks: Networks, amplitude: float, generator: torch.Gener
     generator : torch.Generator
         On the CPU.
     """
+    amplitude = positive("amplitude", amplitude)
+    if networks.ndim < 3 or networks.shape[-1] < 3 or networks.shape[-2] < 1:
+        raise ValueError(f"networks must have shape (..., n, 2 + d), got {tuple(networks.shape)}")
     flat = networks.flatten(0, -3)
     count, n, width = flat.shape
     rng = {"generator": cpu_generator(generator), "dtype": networks.dtype}
@@ -98,6 +101,8 @@ def one_neuron_move(networks: Networks, amplitude: float, generator: torch.Gener
     step = (2 * draws[2:] - 1) * size
     rows = torch.arange(count, device=networks.device)
     a, b, *w = flat[rows, j].unbind(-1)
+    if not (a.abs() <= amplitude).all():
+        raise ValueError(f"networks must have |a| ≤ {amplitude:g}, got {a.abs().max():g}")
     a = _reflect(a + 2 * amplitude * step[0], amplitude)
     if width == 3:
         z = _reflect((1 - b) * w[0] + 4 * step[1], 2.0)
@@ -138,12 +143,12 @@ def relu_loss(target: Target) -> Loss:
         m = \min(s_i, s_j), \; M = \max(s_i, s_j),
 
     a sum of positive terms; ⟨h, f⟩ = (1/n) Σ a_j g(t_j), as f is orthogonal to affine functions.
-    Rounding is about 1e-15 A² in float64.
+    Rounding is about 1e-15 A² in float64. Neurons must have |b| ≤ 1, as those of H_n.
 
     Raises
     ------
     ValueError
-        If the target is not one-dimensional.
+        If the target is not one-dimensional, or a network is given that is not of the class.
     """
     _one_dimensional(target)
 
@@ -185,17 +190,19 @@ def smooth_loss(target: Target, activation: Function, *, tol: float = 1e-12) -> 
     Raises
     ------
     ValueError
-        If the target is not one-dimensional, or the series does not end within 128 terms.
+        If the target is not one-dimensional, the series does not end within 128 terms, or a network
+        is given with |b| > 1.
     """
     _one_dimensional(target)
     terms = 128
     b = ((torch.arange(2 * terms, dtype=torch.float64) + 0.5) * math.pi / (2 * terms)).cos()
     x, weights = Interval().quadrature(2000)
-    grid = finite("activation", activation(x - b))
+    grid = finite("activation", activation(x - b).detach())
     series = torch.from_numpy(np.polynomial.chebyshev.chebvander(b.numpy(), terms - 1))
     c = grid @ series / terms  # (points, terms)
     c[:, 0] /= 2
     sizes = c.abs().amax(0)
+    positive("the largest |σ|", sizes.max().item(), "an activation that is zero sees nothing")
     kept = int((sizes > tol * sizes.max()).nonzero()[-1]) + 1
     if kept > terms - 4:
         raise ValueError(
@@ -207,7 +214,7 @@ def smooth_loss(target: Target, activation: Function, *, tol: float = 1e-12) -> 
     even, odd = (c + c.flip(0)) / 2, (c - c.flip(0)) / 2  # the rule's points are symmetric
     root = weights.sqrt()
     basis, R = torch.linalg.qr(root[:, None] * torch.cat([even, odd], 1))
-    inside = basis.mT @ (root * target.f(x))
+    inside = basis.mT @ (root * target.f(x).detach())
     outside = max(target.norm**2 - float(inside @ inside), 0.0)
 
     def block(c: Tensor, b: Tensor, w: Tensor) -> Tensor:
@@ -233,9 +240,10 @@ def quadrature_loss(
     5000 points give 3e-5 of a neuron's square. It takes n times points operations per network.
     """
     x, weights = target.domain.quadrature(points)
-    values = target.f(x)
+    values = target.f(x).detach()
 
     def loss(networks: Tensor) -> Tensor:
+        _networks(networks, target.dim)
         n = networks.shape[-2]
         at, f, weight = (v.to(networks) for v in (x, values, weights))
         size = max(1, BLOCK // (n * len(x)))
@@ -257,7 +265,7 @@ def rashomon_event(
 ) -> Event:
     """The Rashomon set as a rare event: networks of H_n, scored by their relative error.
 
-    The score is ‖h − f‖/‖f‖, so that its probability at level ε is that of the Rashomon set; see
+    The score is ‖h − f‖/‖f‖, so that its probability at level ε in (0, 1) is that of the set; see
     :func:`dynbook.rare_events.probability_mc` and :func:`dynbook.rare_events.subset_simulation`.
 
     Parameters
@@ -282,6 +290,8 @@ def rashomon_event(
     """
     n, amplitude = whole("n", n), positive("amplitude", amplitude)
     norm = positive("target.norm", target.norm, "f = 0 has no relative error")
+    if loss is not None and activation is not None:
+        raise ValueError("give an activation or a loss, not both: the loss decides")
     if loss is None:
         if target.dim > 1:
             loss = quadrature_loss(target, activation or torch.relu)
@@ -293,28 +303,38 @@ def rashomon_event(
 
     return Event(
         draw=draw,
-        score=lambda networks: loss(networks).clamp_(min=0).sqrt_().div_(norm),
+        score=lambda networks: loss(networks).clamp(min=0).sqrt_().div_(norm),
         move=lambda networks, generator: one_neuron_move(networks, amplitude, generator),
+        check=lambda levels: [relative_error(eps) for eps in levels.flatten().tolist()],
     )
 
 
 def _by_blocks(block: Callable, networks: Tensor) -> Tensor:
     """block(a/n, b, w), each (n, S), over the networks, some at a time."""
-    if not isinstance(networks, Tensor) or not networks.is_floating_point():
-        raise TypeError(f"networks must be a floating-point tensor, got {kind(networks)}")
-    if networks.ndim < 3 or networks.shape[-1] != 3:
-        raise ValueError(
-            "networks must have shape (S, n, 3), rows [a, b, w] in one dimension, got "
-            f"{tuple(networks.shape)}"
-        )
+    _networks(networks, 1)
     flat = networks.flatten(0, -3)
     out = flat.new_empty(len(flat))
     n = flat.shape[1]
     size = max(1, BLOCK // n) if flat.device.type == "cpu" else len(flat)
     for start in range(0, len(flat), size):
         a, b, w = (v.mT.contiguous() for v in flat[start : start + size].unbind(-1))
+        if not ((b.abs() <= 1 + 1e-6) & (w.abs() == 1) & a.isfinite()).all():
+            raise ValueError(
+                "networks must have finite a, |b| ≤ 1 and w = ±1 in one dimension; quadrature_loss "
+                "takes others"
+            )
         out[start : start + size] = block(a / n, b, w)
     return out.view(networks.shape[:-2])
+
+
+def _networks(networks: Tensor, dim: int) -> None:
+    if not isinstance(networks, Tensor) or not networks.is_floating_point():
+        raise TypeError(f"networks must be a floating-point tensor, got {kind(networks)}")
+    if networks.ndim < 3 or networks.shape[-1] != 2 + dim or networks.shape[-2] < 1:
+        raise ValueError(
+            f"networks must have shape (S, n, {2 + dim}), rows [a, b, w] in {dim} dimensions, got "
+            f"{tuple(networks.shape)}"
+        )
 
 
 def _one_dimensional(target: Target) -> None:

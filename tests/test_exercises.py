@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq
+from scipy.integrate import quad
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import j0, j1, lambertw
 
 from dynbook.check import judge
 from dynbook.meanfield import critical_line, depth_scale
@@ -271,4 +273,94 @@ def test_two_right_numbers_of_chapter_1_are_right():
 )
 def test_a_wrong_answer_of_chapter_1_is_told_what_is_wrong(exercise, answer, words):
     verdict = judge(exercise, answer)
+    assert not verdict.ok and words in verdict.message
+
+
+# --- chapter 4 --------------------------------------------------------------------------------
+
+
+def bump(r):
+    """(1 − r²)³, and its first and second derivatives."""
+    q = 1 - r**2
+    return q**3, -6 * r * q**2, -6 * q**2 + 24 * r**2 * q
+
+
+def one_neuron() -> float:
+    """What the best neuron leaves of g″, g = (1 − x²)³ cos πx."""
+
+    def f(x):
+        u, du, ddu = bump(x)
+        return (ddu - math.pi**2 * u) * math.cos(math.pi * x) - 2 * math.pi * du * math.sin(
+            math.pi * x
+        )
+
+    square = quad(lambda x: f(x) ** 2, -1, 1)[0]
+
+    def left(b):
+        g = bump(b)[0] * math.cos(math.pi * b)
+        return 1 - g**2 / square / ((1 - b) ** 3 / 3)
+
+    starts = [
+        minimize_scalar(left, bounds=ends, method="bounded") for ends in ((-0.5, 0.45), (0.5, 1))
+    ]
+    return math.sqrt(min(s.fun for s in starts))
+
+
+def last_frequency(level=0.5) -> float:
+    """30 κ = level for the radial wave on the disk, by one-dimensional integrals."""
+
+    def spare(nu):
+        def f(r):
+            u, du, ddu = bump(r)
+            return j0(nu * r) * (ddu - 6 * (1 - r**2) ** 2 - nu**2 * u) - 2 * nu * du * j1(nu * r)
+
+        norm = math.sqrt(2 * math.pi * quad(lambda r: f(r) ** 2 * r, 0, 1)[0])
+        return 60 * quad(lambda y: bump(y)[0] * j0(nu * y), 0, 1)[0] / norm - level
+
+    return brentq(spare, 3, 20)
+
+
+def seventh_mode() -> float:
+    """The decades of half of u_7, from eigenvalues by Nyström's method and Gauss's rule."""
+    x, weights = np.polynomial.legendre.leggauss(300)
+    low, high = np.minimum.outer(x, x), np.maximum.outer(x, x)
+    right = (1 + low) ** 3 / 3 + (high - low) * (1 + low) ** 2 / 2
+    kernel = (right + right[::-1, ::-1]) / 4
+    root = np.sqrt(weights)
+    rate = np.linalg.eigvalsh(root[:, None] * kernel * root)[-7]
+    return 24 / (2 * 60**2) * 0.25 / rate / math.log(10)
+
+
+def test_right_numbers_of_chapter_4_are_right():
+    assert judge("4.1", one_neuron()).ok and judge("4.1", torch.tensor(round(one_neuron(), 4))).ok
+    assert judge("4.2", last_frequency()).ok and judge("4.2", round(last_frequency(), 3)).ok
+    share = -lambertw(-2 * math.exp(-2)).real / 2  # ln p = −2(1 − p), but for p = 1
+    assert judge("4.3", share).ok and judge("4.3", 0.203).ok
+    assert judge("4.4", seventh_mode()).ok and judge("4.4", round(seventh_mode(), 2)).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("4.1", lambda: one_neuron() ** 2, "This is ε²"),
+        ("4.1", lambda: math.sqrt(1 - one_neuron() ** 2), "what does it leave"),
+        ("4.1", lambda: 1.2, "between 0 and 1"),
+        ("4.1", lambda: 0.8, "For each kink b the loss is a parabola"),
+        ("4.2", lambda: last_frequency(1.0), "There is a factor 1 − ε"),
+        ("4.2", lambda: 9.0, "Solve 30 κ"),
+        ("4.3", lambda: 0.1, "the choice of the package"),
+        ("4.3", lambda: math.exp(-2), "1 − p₀ in it"),
+        ("4.3", lambda: 0.95, "count all networks"),
+        ("4.3", lambda: 1.5, "a share, between 0 and 1"),
+        ("4.3", lambda: 0.3, "minimise over p₀"),
+        ("4.4", lambda: seventh_mode() * math.log(10), "how many decades"),
+        ("4.4", lambda: -seventh_mode(), "a cost is positive"),
+        ("4.4", lambda: 4 * seventh_mode(), "h need not be f"),
+        ("4.4", lambda: seventh_mode() / 4, "is yours a sum"),
+        ("4.4", lambda: 2 * seventh_mode(), "Is there a ½"),
+        ("4.4", lambda: 17.7 * 1.3, "All of h should be in mode 7"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_4_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer())
     assert not verdict.ok and words in verdict.message

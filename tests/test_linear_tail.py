@@ -28,6 +28,33 @@ def irwin_hall(n, x):
         return float(mpmath.log10(sum(terms) / mpmath.factorial(n)))
 
 
+def test_one_variable_is_judged_by_every_third_node():
+    """X = aκ(b): with 64 nodes the tail is off by less than the error that it names."""
+    few, many = (
+        linear_tail(*moment_nodes(WAVE, biases=m), 1, 0.6, 1.0, 30.0) for m in (64, 1 << 16)
+    )
+    assert abs(few.log10 - many.log10) < few.error < 0.1 and many.error < 1e-4
+
+
+def test_the_saddle_point_at_the_middle_and_at_the_end():
+    assert saddle_point_tail(ONE, ONE, 8, 1 - 1e-9, 1.0, 1.0) == pytest.approx(math.log10(0.5))
+    with pytest.raises(ValueError, match="too near to the end"):
+        saddle_point_tail(ONE, ONE, 8, 1e-13, 1.0, 1.0)
+
+
+def test_a_node_without_weight_is_none():
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    values = torch.tensor([1.0, 1e9], dtype=torch.float64)
+    tail = linear_tail(values, weights, 3, 0.5, 1.0, 1.0)
+    assert tail.log10 == pytest.approx(irwin_hall(3, 0.5), abs=1e-8)
+
+
+def test_a_lattice_too_long_is_refused():
+    for eps, amplitude in ((1 - 1e-12, 1.0), (0.5, 1e200)):
+        with pytest.raises(ValueError, match="too long; take saddle_point_tail"):
+            linear_tail(ONE, ONE, 3, eps, 1.0, amplitude)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 30])
 @pytest.mark.parametrize("eps", [0.9, 0.5, 0.25, 0.05])
 def test_a_mean_of_uniform_variables_has_the_tail_of_irwin_and_hall(n, eps):

@@ -107,6 +107,59 @@ def test_intervals_cover_as_often_as_they_say():
     assert 17 <= hold <= 29
 
 
+def test_the_interval_covers_with_small_populations_that_are_well_mixed():
+    """Of forty intervals of 95 % at least 33 hold 1e-6 (p = 0.003); strict levels have no bias."""
+    level = stats.norm.ppf(1e-6)
+    found = [
+        subset_simulation(HALF_SPACE, level, generator=rng(s), population=100, moves=40)
+        for s in range(40)
+    ]
+    assert sum(bool(p.log10_low < -6 < p.log10_high) for p in found) >= 33
+    runs = 1e6 * 10 ** torch.cat([p.runs for p in found])
+    assert runs.mean().item() == pytest.approx(1, abs=4 * runs.std().item() / len(runs) ** 0.5)
+
+
+def test_the_mean_of_a_lognormal_law_is_above_that_of_its_logarithm():
+    """Cox: E 10^Z for Z normal with deviation s is 10^(m + ln 10 s²/2)."""
+    p = subset_simulation(
+        HALF_SPACE, -4.0, generator=rng(), population=100, moves=10, agreement=9, runs=64
+    )
+    assert p.log10.item() == pytest.approx(
+        (p.runs.mean() + math.log(10) * p.runs.var() / 2).item(), abs=1e-12
+    )
+
+
+def test_every_score_is_counted_as_a_call():
+    seen = []
+
+    def score(x):
+        seen.append(len(x))
+        return HALF_SPACE.score(x)
+
+    event = dataclasses.replace(HALF_SPACE, score=score)
+    p = subset_simulation(event, -3.0, generator=rng(), population=100, moves=7, runs=4)
+    assert p.calls == sum(seen) > 7 * 400
+    seen.clear()
+    assert probability_mc(event, -1.0, samples=70, chunk=20, generator=rng()).calls == sum(seen)
+
+
+def test_a_score_at_the_level_is_in_the_event():
+    still = dataclasses.replace(HALF_SPACE, score=lambda x: 0 * x[:, 0] + 0.9)
+    for estimate in (
+        probability_mc(still, 0.9, samples=30, generator=rng()),
+        subset_simulation(still, 0.9, generator=rng(), population=100, runs=4),
+    ):
+        assert estimate.log10 == 0
+
+
+def test_a_run_builds_no_graph():
+    """A network with trained parameters as a score: nothing is kept for a gradient."""
+    size = torch.ones((), dtype=F64, requires_grad=True)
+    event = dataclasses.replace(HALF_SPACE, score=lambda x: size * x[:, 0])
+    p = subset_simulation(event, -3.0, generator=rng(), population=100, runs=4, moves=5)
+    assert not p.samples.requires_grad and not p.log10.requires_grad
+
+
 def test_an_intersection_of_half_spaces():
     """P(x ≥ 3, y ≥ 4) of independent normals."""
     corner = gaussian(lambda x: (torch.tensor([3.0, 4.0], dtype=F64) - x).amax(1))
@@ -231,6 +284,17 @@ def test_another_runs_checkpoint_is_refused(tmp_path):
     subset_simulation(HALF_SPACE, -3.0, generator=rng(), **small)
     with pytest.raises(CheckpointError, match="another run, with another event"):
         subset_simulation(other, -3.0, generator=rng(), **small)
+    lazy = dataclasses.replace(HALF_SPACE, move=lambda x, g: x.clone())
+    with pytest.raises(CheckpointError, match="another run, with another event"):
+        subset_simulation(lazy, -3.0, generator=rng(), **small)
+    beyond = dataclasses.replace(  # differs where none of sixteen states lies
+        HALF_SPACE, score=lambda x: torch.where(x[:, 0] > 3, -9.0, -x[:, 0])
+    )
+    with pytest.raises(CheckpointError, match="whose states had other scores"):
+        subset_simulation(beyond, -3.0, generator=rng(), **small)
+    for change in ({"moves": 6}, {"p0": 0.2}):
+        with pytest.raises(CheckpointError, match=r"another run, with another (moves|p0) "):
+            subset_simulation(HALF_SPACE, -3.0, generator=rng(), **(small | change))
     with pytest.raises(ValueError, match="another run, with another level"):
         subset_simulation(HALF_SPACE, -2.0, generator=rng(), **small)
     ladder.write_text("no checkpoint")
@@ -363,10 +427,39 @@ def test_a_population_that_does_not_move_is_refused():
         split(still)
 
 
+def test_draws_and_moves_that_are_none_are_refused_in_words():
+    short = dataclasses.replace(HALF_SPACE, draw=lambda n, g: torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"draw must return a tensor \(100, …\).*got.*\(3, 2\)"):
+        probability_mc(short, 0.9, samples=100, generator=rng())
+    for move, words in (
+        (lambda x, g: x[:5], r"event.move must return torch.float64 \(400, 2\), as it got"),
+        (lambda x, g: x.add_(1), "must return new states and leave those it got"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            split(dataclasses.replace(HALF_SPACE, move=move))
+    with pytest.raises(TypeError, match="event must be an Event, got"):
+        probability_mc(wave(PI), 0.9, samples=100, generator=rng())
+    for bad in ({"lowest": math.nan}, {"agreement": math.nan}):
+        with pytest.raises(ValueError, match="lowest < 0 < agreement must hold"):
+            split(**bad)
+
+
+@pytest.mark.parametrize("hits", [[-1], [11], [1.5]])
+def test_counts_that_are_none_are_refused_in_words(hits):
+    with pytest.raises(ValueError, match="hits must be whole numbers from 0 to samples = 10"):
+        clopper_pearson(torch.tensor(hits), 10)
+
+
+def test_a_rashomon_set_wants_an_error_between_0_and_1():
+    for eps in (0.0, 1.5, -1.0):
+        with pytest.raises(ValueError, match=r"eps must lie in \(0, 1\)"):
+            probability_mc(rashomon_event(wave(PI), 3, 30.0), eps, samples=9, generator=rng())
+
+
 def test_scores_that_cannot_decrease_are_refused():
     flat = gaussian(lambda x: x[:, 0].clamp(min=-1))
     with pytest.raises(
-        RareEventError, match=r"levels no longer decrease: 0 to 0 of 100 scores lie below -1"
+        RareEventError, match=r"levels no longer decrease: all 100 scores below inf are equal"
     ):
         split(flat)
 

@@ -198,6 +198,26 @@ def test_bessel_functions_and_their_derivatives(order):
             assert ours.item() == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_kappa_finds_a_wave_off_the_axes(sign):
+    """Turned by 22°, with the crest's sign reversed: κ of the wave along the axis."""
+    known, turn = wave(20.0, 2), torch.tensor([1.0, 0.4], dtype=F64) / math.hypot(1, 0.4)
+    frame = torch.stack([turn, turn.flip(0) * torch.tensor([-1.0, 1.0])])
+    turned = target(lambda x: sign * known.g(x @ frame.mT), 2)
+    assert kappa(turned, points=1024) == pytest.approx(kappa(known, points=1024), rel=1e-6)
+
+
+def test_a_neuron_that_misses_the_ball_sees_nothing():
+    w, b = torch.ones(3, 1, dtype=F64), torch.tensor([-2.0, 0.0, 1.5], dtype=F64)
+    assert ridge_integral(lambda x: 1 + 0 * x[:, 0], w, b).tolist() == [0, 1, 0]
+
+
+def test_a_wave_of_ten_thousand_is_made_at_once():
+    """There f = −ν² g + …, and ‖(1 − x²)³ cos νx‖² is half of ∫(1 − x²)⁶ = 2¹³ 6!²/13!."""
+    size = (2**12 * math.factorial(6) ** 2 / math.factorial(13)) ** 0.5
+    assert kappa(wave(1e4), points=200_000) == pytest.approx(1e-8 / size, rel=1e-4)
+
+
 # --- refusals -------------------------------------------------------------------------------
 
 
@@ -211,20 +231,28 @@ def test_bessel_functions_and_their_derivatives(order):
         (lambda: rashomon_bound(8, 0.5, 1, 0.0, 0.1), "amplitude must be positive and finite"),
         (lambda: rashomon_bound(8, 0.5, 1, -3, 0.1), "amplitude must be positive.*got -3"),
         (lambda: rashomon_bound(8, 0.5, 1, 30, math.nan), "kappa must be positive.*got nan"),
+        (lambda: rashomon_bound(8, 0.5, 1, 1e-300, 1e-300), "too large: the set is empty"),
+        (lambda: kappa(wave(3.0), lambda t: t), "κ must be positive, got .*e-1.: f is orthogonal"),
+        (lambda: kappa(wave(3.0), points=-3), "points must be an integer ≥ 16, got -3"),
+        (lambda: target(bump, f=lambda x: 0 * x[:, 0] + 3), "f must be Δg"),
+        (lambda: target(lambda x: bump(x) * x[:, 0].abs()), "has g a kink"),
         (lambda: rashomon_bound(0, 0.5, 1, 30, 0.1), "n must be an integer ≥ 1, got 0"),
         (lambda: wave(0.0), "nu must be positive and finite, got 0"),
         (lambda: wave(1.0, 4), "dim must be an integer ≥ 1 and ≤ 3, got 4"),
         (lambda: target(lambda x: x[:, 0].cos()), "vanish.*g reaches.*multiply g by"),
         (lambda: target(lambda x: 1 - (x**2).sum(-1), 2), "vanish.*its gradient reaches"),
         (lambda: target(lambda x: 0 * x[:, 0] ** 3), "Δg.* must be positive.*f = 0 has no"),
-        (lambda: target(lambda x: x[:, 0] ** 2 * math.nan), "f must be finite, got nan"),
+        (lambda: target(lambda x: x[:, 0] ** 2 * math.nan), "g must be finite, got nan"),
         (lambda: kappa(wave(3.0), lambda t: t * math.nan), "finite"),
         (
-            lambda: kappa(wave(3.0), lambda t: 0 * t, points=8),
+            lambda: kappa(wave(3.0), lambda t: 0 * t, points=16),
             "κ must be positive.*orthogonal to every",
         ),
         (lambda: ridge_integral(bump, torch.ones(1, 2).double(), torch.zeros(1).double()), "unit"),
-        (lambda: ridge_integral(bump, torch.ones(1, 4), torch.zeros(1)), r"must fit, got \(1, 4\)"),
+        (
+            lambda: ridge_integral(bump, torch.ones(1, 4), torch.zeros(1)),
+            r"must fit, got torch.float32 \(1, 4\)",
+        ),
         (
             lambda: ridge_integral(
                 lambda x: x[:, 0] / 0, torch.ones(1, 1).double(), torch.zeros(1).double()
@@ -243,6 +271,7 @@ def test_what_has_no_bound_is_refused_in_words(call, words):
     [
         (lambda: target(bump, f=lambda x: x), r"f must map points \(\d+, 1\).*of shape"),
         (lambda: target(bump, f=lambda x: 3.0), "f must map points.*got 3.0"),
+        (lambda: target(lambda x: bump(x).detach()), "g must be made of torch's operations"),
     ],
 )
 def test_what_is_no_function_of_points_is_refused_in_words(call, words):

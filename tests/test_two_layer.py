@@ -220,7 +220,14 @@ def test_the_event_is_the_relative_error():
         rashomon_event(f, 4, 30.0, torch.tanh),
         rashomon_event(f, 4, 30.0, loss=relu_loss(f)),
     ):
-        assert 0 < probability_mc(other, 5.0, samples=50, generator=rng()).estimate <= 1
+        assert (other.score(other.draw(50, rng())) < 50).any()
+        assert 0 <= probability_mc(other, 0.99, samples=50, generator=rng()).estimate <= 1
+
+
+def test_a_loss_of_ones_own_is_left_as_it_is():
+    cached = torch.full((9,), 4.0, dtype=F64)
+    event = rashomon_event(wave(PI), 3, 30.0, loss=lambda x: cached)
+    assert (event.score(event.draw(9, rng())) == 2).all() and (cached == 4).all()
 
 
 # --- refusals -------------------------------------------------------------------------------
@@ -241,6 +248,19 @@ NULL = Target(torch.sin, torch.sin, torch.sin, 0.0, 1)
         (lambda: smooth_loss(wave(1.0), torch.relu), "smooth: term 128.*use relu_loss for ReLU"),
         (lambda: smooth_loss(wave(1.0), lambda t: t / 0), "activation must be finite"),
         (lambda: relu_loss(wave(1.0))(X[0]), r"networks must have shape \(S, n, 3\).*got \(3, 3\)"),
+        (lambda: relu_loss(wave(1.0))(X[:, :0]), r"networks must have shape.*got \(2, 0, 3\)"),
+        (lambda: quadrature_loss(wave(1.0))(X[0]), r"networks must have shape.*got \(3, 3\)"),
+        (lambda: quadrature_loss(wave(1.0, 2))(X), r"\(S, n, 4\), rows.*in 2 dimensions"),
+        (lambda: relu_loss(wave(1.0))(2 * X), r"\|b\| ≤ 1 and w = ±1.*quadrature_loss"),
+        (lambda: smooth_loss(wave(1.0), torch.sin)(X * math.nan), "networks must have finite a"),
+        (lambda: smooth_loss(wave(1.0), lambda t: 0 * t), "an activation that is zero"),
+        (lambda: one_neuron_move(X, 0.1, rng()), r"networks must have \|a\| ≤ 0.1"),
+        (lambda: one_neuron_move(X, math.nan, rng()), "amplitude must be positive"),
+        (lambda: one_neuron_move(X[0], 1.0, rng()), r"networks must have shape \(..., n, 2 \+ d\)"),
+        (
+            lambda: rashomon_event(wave(1.0), 3, 1.0, torch.tanh, loss=relu_loss(wave(1.0))),
+            "not both",
+        ),
         (lambda: relu_loss(wave(1.0))(X[..., :2]), r"networks must have shape.*got \(2, 3, 2\)"),
     ],
 )

@@ -96,11 +96,11 @@ def one_mode(answer):
     x = (torch.arange(400, dtype=torch.float64) + 0.5) / 200 - 1
     kernel = (relu_gram(1.0, x) + relu_gram(1.0, -x)) / 4  # the mean over w = ±1 and b
     rate = training_modes(kernel, 7).rates[6].item()
-    nats = 3 * 8 / (2 * 30**2) * 0.5**2 / rate
+    nats = 3 * 8 / (2 * 60**2) * 0.5**2 / rate
     given = numbers(answer, shape=()).item()
     for wrong, hint in (
-        (nats, "That is the exponent, −ln P: how many decades is it?"),
-        (-nats / math.log(10), "The size is right; a cost, −log₁₀ P, is positive."),
+        (nats, "That is the exponent, in natural logarithms: how many decades is it?"),
+        (-nats / math.log(10), "The size is right; a cost is positive."),
         (4 * nats / math.log(10), "h need not be f: the cheapest h that is good is nearer to 0."),
         (
             nats / 4 / math.log(10),
