@@ -13,7 +13,7 @@ from dynbook.domains import whole
 
 
 class MMNN(Chain):
-    r"""A multi-component and multi-layer network (:cite:t:`zhang2024mmnn`).
+    r"""A multi-component and multi-layer network (:cite:t:`zhang2024`).
 
     .. math:: h^l = A^l σ(W^l h^{l-1} + b^l) + c^l, \quad l = 1, …, depth
 
