@@ -105,7 +105,8 @@ def digest(*contents: Any) -> Tensor:
                 hashed.update(name.encode() + bytes(digest(content[name]).tolist()))
         elif isinstance(content, Tensor):
             hashed.update(f"{content.dtype} {tuple(content.shape)}".encode())
-            hashed.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+            flat = content.detach().cpu().reshape(-1).contiguous()
+            hashed.update(flat.view(torch.uint8).numpy())
         else:
             hashed.update(repr(content).encode())
     return torch.tensor(list(hashed.digest()), dtype=torch.uint8)

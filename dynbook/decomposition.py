@@ -53,8 +53,9 @@ class Decomposition:
         """
         inside("x", states("x", x), self.knots)
         left, right, a, b = self._columns(x, x.ndim)
-        t = ((x - left) / (right - left)).clamp(0, 1)
-        return torch.lerp(a, b, t)
+        t = (x - left) / (right - left)
+        inner_end = torch.where(t[:-1] < 1, t[:-1], 1.0)  # at a knot the right cell moves alone
+        return torch.lerp(a, b, torch.cat([inner_end, t[-1:]]).clamp(0, 1))
 
     def outer(self, y: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """f_i(y_i) for all i; row i must lie between a_i and b_i.
@@ -69,8 +70,8 @@ class Decomposition:
             raise ValueError(f"y must have {len(self.ranges)} rows, one a part, got {len(y)}")
         left, right, a, b = self._columns(y, y.ndim - 1)
         t = (y - a) / (b - a)
-        if ((t < 0) | (t > 1)).any():
-            i = int(((t < 0) | (t > 1)).nonzero()[0, 0])
+        if not ((t >= 0) & (t <= 1)).all():
+            i = int((~((t >= 0) & (t <= 1))).nonzero()[0, 0])
             low, high = self.ranges[i].tolist()
             raise ValueError(f"y[{i}] must lie between a = {low:g} and b = {high:g}, its range")
         return _values("f", self.f, torch.lerp(left, right, t))
@@ -83,7 +84,7 @@ class Decomposition:
 
     @property
     def constant(self) -> Float[Tensor, ""]:
-        """Σ f(x_i) over the inner knots."""
+        """Σ f(x_i) over the inner knots, as float64 or what else the knots are."""
         return _values("f", self.f, self.knots[1:-1]).sum()
 
     def __call__(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
@@ -91,7 +92,8 @@ class Decomposition:
 
         Raises as :meth:`inner` and :meth:`outer`.
         """
-        return self.outer(self.inner(x)).sum(0) - self.constant.to(x)
+        ends = _values("f", self.f, self.knots[1:-1].to(x))  # rounded as the parts are
+        return self.outer(self.inner(x)).sum(0) - ends.sum()
 
     def errors(self, parts: Sequence[Function], x: Float[Tensor, "..."]) -> Float[Tensor, "n ..."]:
         """g_i(ψ_i(x)) − f_i(ψ_i(x)) of approximate parts g_i; their sum is the error of the whole.
@@ -118,8 +120,11 @@ class Decomposition:
 
     def _columns(self, x: Tensor, dims: int) -> tuple[Tensor, ...]:
         """x_{i−1}, x_i, a_i, b_i, each (n, 1, …, 1) with so many ones, of dtype and device of x."""
-        knots = increasing("knots", self.knots.to(x))
-        numbers = (knots[:-1], knots[1:], *self.ranges.to(x).unbind(-1))
+        knots, ranges = increasing("knots", self.knots.to(x)), self.ranges.to(x)
+        width = ranges.diff(dim=-1)[:, 0]
+        if not (width.isfinite() & (width != 0)).all():
+            raise ValueError(f"ranges must have finite b_i ≠ a_i in {x.dtype}, got {self.ranges}")
+        numbers = (knots[:-1], knots[1:], *ranges.unbind(-1))
         return tuple(v.reshape(-1, *(1,) * dims) for v in numbers)
 
 
@@ -182,13 +187,18 @@ class Stretched:
     def inner(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """f_1(x); raises TypeError or ValueError if x is no such tensor or leaves the domain."""
         states("x", x)
-        return piecewise_linear(inside("x", x, self.knots), self.knots, self.images)
+        knots, images = self._in(x)
+        return piecewise_linear(inside("x", x, self.knots), knots, images)
 
     def outer(self, y: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """f_2(y) = f(f_1⁻¹(y)); raises as :meth:`inner`, or if f is not finite."""
         states("y", y)
-        x = piecewise_linear(inside("y", y, self.images), self.images, self.knots)
-        return _values("f", self.f, x)
+        knots, images = self._in(y)
+        return _values("f", self.f, piecewise_linear(inside("y", y, self.images), images, knots))
+
+    def _in(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Knots and images in the dtype of x, still increasing."""
+        return increasing("knots", self.knots.to(x)), increasing("images", self.images.to(x))
 
     def __call__(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """f_2(f_1(x)) = f(x), up to rounding of its argument."""
@@ -319,7 +329,7 @@ def turning_points(y: Float[Tensor, " n"]) -> int:
 
 def _values(name: str, f: Function, x: Tensor) -> Tensor:
     """f(x), if it is one finite number for each entry."""
-    y = can_be_called(name, f)(x)
+    y = can_be_called(name, f)(x.clone())
     if not isinstance(y, Tensor):
         raise TypeError(f"{name} must return a tensor, made by torch, got {kind(y)}")
     if y.shape != x.shape:

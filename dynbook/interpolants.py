@@ -48,7 +48,7 @@ def inside(name: str, x: Tensor, points: Float[Tensor, " n"]) -> Tensor:
     return x
 
 
-def cell(
+def _cell(
     x: Float[Tensor, "*b"], points: Float[Tensor, " n"]
 ) -> tuple[Int[Tensor, "*b"], Float[Tensor, "*b"]]:
     """Cell number i and place t in [0, 1] within [points[i], points[i + 1]] of each entry of x."""
@@ -62,8 +62,17 @@ def cell(
 def piecewise_linear(
     x: Float[Tensor, "*b"], points: Float[Tensor, " n"], values: Float[Tensor, " n"]
 ) -> Float[Tensor, "*b"]:
-    """The line through (points, values) at x between them: exact there, and never beyond them."""
-    i, t = cell(x, points)
+    """The line through (points, values) at x between them: exact there, and never beyond them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If points do not increase, values are not as many, or x is not finite or leaves the points.
+    """
+    points = increasing("points", points)
+    if values.shape != points.shape:
+        raise ValueError(f"values must be as many as points, {len(points)}, got {len(values)}")
+    i, t = _cell(inside("x", states("x", x), points), points)
     values = values.to(x)
     return torch.lerp(values[i], values[i + 1], t)
 
@@ -216,7 +225,7 @@ def _corners(x: Tensor, nodes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             f"x must have shape (..., {len(nodes)}), a point of the grid in each row, got "
             f"{tuple(x.shape)}"
         )
-    places = [cell(inside(f"x[..., {k}]", x[..., k], axis), axis) for k, axis in enumerate(nodes)]
+    places = [_cell(inside(f"x[..., {k}]", x[..., k], axis), axis) for k, axis in enumerate(nodes)]
     index, weight = [], []
     for corner in product((0, 1), repeat=len(nodes)):
         number, share = torch.zeros_like(places[0][0]), torch.ones_like(x[..., 0])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.adam import adam
 
+from dynbook.chains import Chain
 from dynbook.checkpoints import digest, resume, writable, write
 from dynbook.descent import flatten, module_loss
 from dynbook.domains import cpu_generator, finite, kind, whole
@@ -140,8 +141,11 @@ def fit(
             f"steps must be a multiple of every, so that the end is yielded: {steps}, {every}"
         )
     slope, start = _slope(network), _start(network, start)
-    if steps < start.step:
-        raise ValueError(f"steps counts from step 0 and must be ≥ {start.step}, got {steps}")
+    if steps < start.step or (steps - start.step) % every:
+        raise ValueError(
+            f"steps counts from step 0 and must be {start.step}, where the start is, or a multiple "
+            f"of every = {every} more, got {steps}"
+        )
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor) or value.ndim < 1 or len(value) == 0:
             raise TypeError(f"{name} must be a tensor (P, …) with P ≥ 1 rows, got {kind(value)}")
@@ -163,8 +167,10 @@ def fit(
     if batch is not None:
         batch = whole("batch", batch, most=len(x))
         seed = torch.randint(2**62, (), generator=cpu_generator(generator)).item()
+    with torch.no_grad():  # refuses data that do not fit, and tells this run from others
+        tried = slope.loss(x[: 1 << 14], y[: 1 << 14], start.theta)
     file = None if checkpoint is None else writable("checkpoint", checkpoint)
-    run = {
+    run = file and {
         "shape": tuple(start.theta.shape),
         "dtype": str(start.theta.dtype),
         "network": type(network).__name__,
@@ -175,9 +181,15 @@ def fit(
         "decay": (factor, period),
         "optimizer": optimizer,
         "order of the data": seed,
-        "start": digest(start.theta, start.step),
+        "start": digest(start.theta, start.step, start.mean, start.square),
         "x or y": digest(x, y),
-        "fixed part": digest({name: b for name, b in network.named_buffers()}),
+        "fixed part": digest(
+            dict(network.named_buffers()),
+            {name: p for name, p in network.named_parameters() if not p.requires_grad},
+        ),
+        "loss of the start": torch.stack(
+            [tried, 1e3 * torch.finfo(tried.dtype).eps * tried.abs()]
+        ).cpu(),
     }
     adamic = optimizer == "adam"
     path = _Path(slope, x, y, batch, seed, lambda t: lr * factor ** (t // period), adamic)
@@ -210,7 +222,7 @@ def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]
                 if bar is not None:
                     bar.set_postfix_str(f"mean square error {now.loss.nanmedian():.2g}")
                 yield replace(now, **{k: v.clone() for k, v in vars(now).items() if k != "step"})
-                if now.step == steps:
+                if now.step >= steps:
                     return
                 for _ in range(every):
                     path.step()
@@ -231,10 +243,11 @@ class _Path:
 
     def begin(self, now: Fit) -> None:
         self.count = now.step
-        self.theta, self.mean, self.square = (
-            t.clone() for t in (now.theta, now.mean, now.square)
+        dense = torch.contiguous_format  # Adam's kernel pairs numbers by their place in memory
+        self.theta, self.mean, self.square, self.good = (
+            t.clone(memory_format=dense) for t in (now.theta, now.mean, now.square, now.theta)
         )
-        self.good, self.diverged = now.theta.clone(), now.diverged.clone()
+        self.diverged = now.diverged.clone()
         self.steps = torch.tensor(float(now.step), device=self.theta.device)
         kind = torch.float32 if self.theta.is_cuda else torch.float64  # as the fused kernels ask
         self.rate = torch.zeros((), dtype=kind, device=self.theta.device)
@@ -331,7 +344,7 @@ class _ByAutograd:
     by_hand = False
 
     def __init__(self, network: nn.Module):
-        of = module_loss(network, mse_loss)
+        of = module_loss(network, _mean_square)
         self.loss = lambda x, y, theta: of(theta, x, y)
 
     def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -342,6 +355,15 @@ class _ByAutograd:
         return loss.detach(), gradient
 
 
+def _mean_square(out: Tensor, y: Tensor) -> Tensor:
+    if out.shape != y.shape or out.dtype != y.dtype:
+        raise ValueError(
+            f"y must be {out.dtype}, shape {tuple(out.shape)}, as the network's outputs, got "
+            f"{y.dtype}, {tuple(y.shape)}"
+        )
+    return mse_loss(out, y)
+
+
 def _slope(network: nn.Module) -> _ByHand | _ByAutograd:
     if isinstance(network, nn.Module) and hasattr(network, "loss_and_gradients"):
         return _ByHand(network)
@@ -349,14 +371,28 @@ def _slope(network: nn.Module) -> _ByHand | _ByAutograd:
 
 
 def _start(network: nn.Module, start: Fit | Tensor | None) -> Fit:
+    members = network.members if isinstance(network, Chain) else None
+    own = flatten(network).view(*([members] if members else []), -1)
+    theta = own if start is None else start.theta if isinstance(start, Fit) else start
+    if not isinstance(theta, Tensor) or theta.dtype != own.dtype or theta.device != own.device:
+        raise TypeError(
+            f"start must be a Fit or a tensor (..., p) of {own.dtype} on {own.device}, as the "
+            f"network is, got {kind(theta)}"
+        )
+    fits = theta.shape[-own.ndim :] == own.shape and theta.numel() > 0
+    if not fits:
+        raise ValueError(
+            f"start must have shape (..., {', '.join(map(str, own.shape))}), the network's, got "
+            f"{tuple(theta.shape)}"
+        )
+    theta = finite("start", theta.detach())
     if isinstance(start, Fit):
+        lead = theta.shape[:-1]
+        shapes = {"mean": theta, "square": theta, "loss": theta[..., 0], "diverged": theta[..., 0]}
+        wrong = [name for name, t in shapes.items() if getattr(start, name).shape != t.shape]
+        if wrong or start.losses.shape[1:] != lead:
+            raise ValueError(f"start.{(wrong or ['losses'])[0]} must fit its theta's {tuple(lead)}")
         return start
-    if start is None:
-        members = getattr(network, "members", None)
-        start = flatten(network).view(*([members] if members else []), -1)
-    if not isinstance(start, Tensor) or start.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"start must be a Fit or a tensor (..., p), got {kind(start)}")
-    theta = finite("start", start.detach())
     zero, lead = torch.zeros_like(theta), theta.shape[:-1]
     nowhere = torch.full(lead, -1, device=theta.device)
     loss = theta.new_full(lead, math.nan)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dynbook.domains import kind
+
 
 def bump(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """exp(−(10x)²), the lecture's first example of a composition."""
@@ -40,6 +42,7 @@ def ring(x: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 1"]:
     continuous and its derivative jumps. The slide prints 5(ρ − |x|) + 0.5 between the bounds, which
     would jump there; its conditions are those of 25.
     """
+    x = _plane(x)
     theta = torch.atan2(x[..., 1:], x[..., :1])
     rim = 0.1 + 0.02 * torch.cos(math.pi * theta**2)
     return (25 * (rim - x.norm(dim=-1, keepdim=True)) + 0.5).clamp(0, 1)
@@ -52,7 +55,7 @@ def crossed_waves(x: Float[Tensor, "*b 2"], s: float = 1.0) -> Float[Tensor, "*b
     """
     a, b = ((0.3, 0.2), (0.2, 0.3)), (2.4, 4.8)
     c, d = ((2.4, 4.8), (9.6, 4.8)), ((4.8, 7.2), (9.6, 7.2))
-    x, k = x.unbind(-1), s * math.pi
+    x, k = _plane(x).unbind(-1), s * math.pi
     total = sum(
         a[i][j]
         * torch.sin(k * (b[i] * x[i] + c[i][j] * x[i] * x[j]))
@@ -61,3 +64,10 @@ def crossed_waves(x: Float[Tensor, "*b 2"], s: float = 1.0) -> Float[Tensor, "*b
         for j in (0, 1)
     )
     return total[..., None]
+
+
+def _plane(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor) or x.shape[-1:] != (2,):
+        got = tuple(x.shape) if isinstance(x, Tensor) else kind(x)
+        raise ValueError(f"x must have shape (..., 2), points of the plane, got {got}")
+    return x

@@ -283,7 +283,7 @@ def test_a_recorded_step_is_the_step():
         (ValueError, {"y": Y / 0}, "y must be finite, got"),
         (TypeError, {"x": X.float()}, "x must be a torch.float64 tensor"),
         (TypeError, {"start": [1.0]}, "start must be a Fit or a tensor"),
-        (ValueError, {"start": torch.ones(3, dtype=F64)}, "theta must have shape"),
+        (ValueError, {"start": torch.ones(3, dtype=F64)}, "start must have shape"),
         (ValueError, {"seconds": -1}, "seconds must be a number ≥ 0"),
         (FileNotFoundError, {"checkpoint": "/nowhere/run.pt"}, "must lie in a folder that exists"),
     ],
@@ -291,3 +291,24 @@ def test_a_recorded_step_is_the_step():
 def test_what_is_not_meant_is_refused_in_words(error, changes, words):
     with pytest.raises(error, match=words):
         next(run(**{"network": mmnn(), **changes}))
+
+
+def test_a_start_in_another_order_in_memory_is_the_same_start():
+    theta = torch.stack([mmnn().theta.detach()] * 3, -1).T
+    ends = [
+        list(fit(mmnn(), X, Y, start=t, steps=6, batch=5, generator=seeded(3), every=6))[-1]
+        for t in (theta, theta.contiguous())
+    ]
+    assert torch.equal(ends[0].theta, ends[1].theta)
+
+
+def test_a_checkpoint_of_another_activation_is_refused(tmp_path):
+    settings = {"steps": 6, "every": 3, "checkpoint": tmp_path / "run.pt"}
+    list(fit(mmnn(), X, Y, **settings))
+    with pytest.raises(CheckpointError, match="another loss of the start"):
+        list(fit(mmnn(activation=torch.tanh), X, Y, **settings))
+
+
+def test_columns_of_a_table_are_data():
+    table = torch.cat([X, Y], 1)
+    assert len(list(fit(mmnn(), table[:, :1], table[:, 1:], steps=1))) == 2
