@@ -78,9 +78,8 @@ def linear_tail(
         If an argument is out of range, weights are negative or do not sum to one, or the points
         are too few for a tail so near to the end of the sum's range.
     """
-    size, weights = _law(values, weights, amplitude)
-    n, points = whole("n", n), points if points is None else whole("points", points, least=64)
-    x = (1 - relative_error(eps)) * positive("f_norm", f_norm, "f = 0 has no relative error") ** 2
+    size, weights, n, x = _law(values, weights, n, eps, f_norm, amplitude)
+    points = points if points is None else whole("points", points, least=64)
     if x >= size.max():
         return Tail(-math.inf, 0.0)
     if n == 1:
@@ -154,9 +153,7 @@ def saddle_point_tail(
     """
     from scipy.special import erfcx
 
-    size, weights = _law(values, weights, amplitude)
-    n = whole("n", n)
-    x = (1 - relative_error(eps)) * positive("f_norm", f_norm, "f = 0 has no relative error") ** 2
+    size, weights, n, x = _law(values, weights, n, eps, f_norm, amplitude)
     if x >= size.max():
         return -math.inf
     theta = _tilt(size, weights, x)
@@ -172,8 +169,13 @@ def saddle_point_tail(
     return (math.log(scaled) - r**2 / 2 - math.log(2 * math.pi) / 2) / math.log(10)
 
 
-def _law(values: Tensor, weights: Tensor, amplitude: float) -> tuple[Tensor, Tensor]:
-    """A|Y|, positive, and the weights: X is uniform in (−A|Y|, A|Y|), whatever the sign of Y."""
+def _law(
+    values: Tensor, weights: Tensor, n: int, eps: float, f_norm: float, amplitude: float
+) -> tuple[Tensor, Tensor, int, float]:
+    """A|Y|, positive, its weights, n and the threshold (1 − ε)‖f‖², all checked.
+
+    X is uniform in (−A|Y|, A|Y|), whatever the sign of Y.
+    """
     for name, v in (("values", values), ("weights", weights)):
         if not isinstance(v, Tensor) or v.dtype != torch.float64 or v.ndim != 1:
             raise TypeError(f"{name} must be a float64 tensor (m,), got {kind(v)}")
@@ -188,7 +190,9 @@ def _law(values: Tensor, weights: Tensor, amplitude: float) -> tuple[Tensor, Ten
     values, weights = values[weights > 0].abs().cpu(), weights[weights > 0].cpu()
     size = positive("amplitude", amplitude) * values
     positive("the largest of values", size.max().item(), "f is orthogonal to every neuron")
-    return size.clamp(min=1e-12 * size.max()), weights
+    n = whole("n", n)
+    x = (1 - relative_error(eps)) * positive("f_norm", f_norm, "f = 0 has no relative error") ** 2
+    return size.clamp(min=1e-12 * size.max()), weights, n, x
 
 
 def _cumulants(size: Tensor, weights: Tensor, theta: float) -> tuple[float, float, float]:

@@ -56,10 +56,12 @@ def test_no_page_tells_where_it_was_built(book):
 
 
 def test_with_nothing_changed_nothing_is_executed_and_it_is_quick(book):
+    written = {f: f.stat().st_mtime_ns for f in (book / "notebooks").iterdir()}
     start = time.monotonic()
     status, said = build()
     assert status == 0 and "execution:" not in said
     assert time.monotonic() - start < 15
+    assert {f: f.stat().st_mtime_ns for f in (book / "notebooks").iterdir()} == written
 
 
 @pytest.mark.parametrize("page", PAGES)
