@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 import warnings
@@ -198,7 +199,9 @@ def fit(
 
 def pass_order(seed: int, epoch: int, points: int) -> Int[Tensor, " P"]:
     """The order in which pass 0, 1, … takes the data; seed is what fit draws from its generator."""
-    return torch.randperm(points, generator=torch.Generator().manual_seed(seed + epoch))
+    mixed = hashlib.sha256(f"{seed} {epoch}".encode()).digest()  # seed + epoch is also another's
+    stream = torch.Generator().manual_seed(int.from_bytes(mixed[:8], "little") >> 2)
+    return torch.randperm(points, generator=stream)
 
 
 def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]:

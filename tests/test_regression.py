@@ -75,6 +75,8 @@ def test_every_pass_is_an_order_of_its_own_of_all_the_data():
     assert torch.equal(orders.sort(-1).values, torch.arange(100).expand(3, -1))
     assert len(orders.unique(dim=0)) == 3
     assert torch.equal(orders[1], pass_order(7, 1, 100))
+    assert not torch.equal(orders[1], pass_order(8, 0, 100))  # nor is it a pass of another run
+    assert not torch.equal(orders[0], pass_order(7 + 2**32, 0, 100))
 
 
 @pytest.mark.parametrize("device_of", ["float32", "float64"])
