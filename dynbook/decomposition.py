@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dynbook.domains import finite, kind, whole
-from dynbook.interpolants import increasing, inside, piecewise_linear
+from dynbook.interpolants import increasing, inside, numbers, piecewise_linear
 from dynbook.maps import can_be_called, gradient, states
 
 Function = Callable[[Tensor], Tensor]
@@ -157,7 +157,7 @@ def divide(
     _values("f", f, knots)
     n = len(knots) - 1
     ranges = [(-1.0, 1.0)] * n if ranges is None else ranges
-    ranges = finite("ranges", torch.as_tensor(ranges, dtype=knots.dtype, device=knots.device))
+    ranges = finite("ranges", numbers("ranges", ranges, dtype=knots.dtype, device=knots.device))
     if ranges.shape != (n, 2):
         raise ValueError(
             f"ranges must have shape ({n}, 2), a pair for each cell, got {tuple(ranges.shape)}"
@@ -254,7 +254,7 @@ def stretch(
             )
         ends = knots[0] + (knots[-1] - knots[0]) * share[:-1] / share[-1]
         images = torch.cat([knots[:1], ends, knots[-1:]])
-    images = increasing("images", images).to(knots)
+    images = increasing("images", increasing("images", images).to(knots))
     if len(images) != len(knots):
         raise ValueError(f"images must be as many as knots, {len(knots)}, got {len(images)}")
     return Stretched(f, knots, images)
@@ -308,7 +308,14 @@ def steepest(
     knots = increasing("knots", knots)
     t = torch.linspace(0, 1, whole("points", points, least=2)).to(knots)
     x = torch.lerp(knots[:-1, None], knots[1:, None], t)
-    slopes = gradient(lambda x: _values("f", f, x).sum(-1), x)
+    _values("f", f, x)  # refused in its own words
+    try:
+        slopes = gradient(lambda x: _values("f", f, x).sum(-1), x)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            "f must be differentiable, but autograd sees no dependence on x: is there no_grad, "
+            "detach, rounding or NumPy in f, or is f constant?"
+        ) from error
     return finite("f'", slopes, "f must be differentiable by autograd").abs().amax(-1)
 
 

@@ -16,24 +16,39 @@ from dynbook.maps import can_be_called, states
 
 
 def increasing(name: str, points: Tensor | Sequence[float]) -> Float[Tensor, " n"]:
-    """The points, float64 unless they are a tensor of floats, if they increase and are two.
+    """The points, float64 unless they are a float32 tensor, if they increase and are two.
 
     Raises
     ------
+    TypeError
+        If they are no real numbers.
     ValueError
         If they do not increase strictly, are fewer than two, not in a row, or not finite.
     """
-    if not isinstance(points, Tensor) or not points.is_floating_point():
-        points = torch.as_tensor(points, dtype=torch.float64)
+    if not isinstance(points, Tensor) or points.dtype != torch.float32:
+        points = numbers(name, points, dtype=torch.float64)
     if points.ndim != 1 or len(points) < 2:
         raise ValueError(f"{name} must have shape (n,) with n ≥ 2, got {tuple(points.shape)}")
-    if not (finite(name, points).diff() > 0).all():
-        i = int((points.diff() <= 0).nonzero()[0])
+    gaps = finite(f"what is between {name}", finite(name, points).diff())
+    if not (gaps > 0).all():
+        i = int((gaps <= 0).nonzero()[0])
         raise ValueError(
             f"{name} must increase strictly, got {points[i]:g} and then {points[i + 1]:g} at index "
             f"{i + 1}: sort them, and drop duplicates"
         )
     return points
+
+
+def numbers(name: str, values: object, **like) -> Tensor:
+    """Real numbers as a tensor, such as ``torch.as_tensor`` makes; TypeError if they are none."""
+    try:
+        if isinstance(values, Tensor) and values.is_complex():
+            raise ValueError("complex")
+        return torch.as_tensor(values, **like)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be real numbers, or a tensor of them, got {kind(values)}"
+        ) from error
 
 
 def inside(name: str, x: Tensor, points: Float[Tensor, " n"]) -> Tensor:
@@ -52,7 +67,6 @@ def _cell(
     x: Float[Tensor, "*b"], points: Float[Tensor, " n"]
 ) -> tuple[Int[Tensor, "*b"], Float[Tensor, "*b"]]:
     """Cell number i and place t in [0, 1] within [points[i], points[i + 1]] of each entry of x."""
-    points = points.to(x)
     i = (torch.searchsorted(points, x.detach().contiguous(), right=True) - 1).clamp(
         0, len(points) - 2
     )
@@ -62,18 +76,24 @@ def _cell(
 def piecewise_linear(
     x: Float[Tensor, "*b"], points: Float[Tensor, " n"], values: Float[Tensor, " n"]
 ) -> Float[Tensor, "*b"]:
-    """The line through (points, values) at x between them: exact there, and never beyond them.
+    """The line through (points, values) at x: exact at the points, never beyond their values.
+
+    All is done in the dtype of x. The line can be differentiated by x and by the values.
 
     Raises
     ------
     TypeError, ValueError
-        If points do not increase, values are not as many, or x is not finite or leaves the points.
+        If x is no float32 or float64 tensor, is not finite or leaves the points; if these do not
+        increase, in the dtype of x too; or if the values are not as many finite numbers.
     """
-    points = increasing("points", points)
+    states("x", x)
+    points = increasing("points", increasing("points", points).to(x))
+    values = finite("values", numbers("values", values, dtype=x.dtype, device=x.device))
     if values.shape != points.shape:
-        raise ValueError(f"values must be as many as points, {len(points)}, got {len(values)}")
-    i, t = _cell(inside("x", states("x", x), points), points)
-    values = values.to(x)
+        raise ValueError(
+            f"values must have shape ({len(points)},), one a point, got {tuple(values.shape)}"
+        )
+    i, t = _cell(inside("x", x, points), points)
     return torch.lerp(values[i], values[i + 1], t)
 
 
@@ -87,10 +107,23 @@ class Elements:
         The grid, increasing along each axis.
     values : Tensor (n_1, …, n_d, outputs)
         Nodal values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If nodes do not increase, or values are not one finite row for each node.
     """
 
     nodes: tuple[Tensor, ...]
     values: Tensor
+
+    def __post_init__(self):
+        shape = tuple(map(len, _grid(self.nodes)))
+        if states("values", self.values).shape[:-1] != shape:
+            raise ValueError(
+                f"values must have shape ({', '.join(map(str, shape))}, outputs), a row for each "
+                f"node, got {tuple(self.values.shape)}"
+            )
 
     @property
     def count(self) -> int:
@@ -103,7 +136,8 @@ class Elements:
         Raises
         ------
         TypeError, ValueError
-            If x is no such tensor, is not finite or leaves the grid.
+            If x is no such tensor, is not finite or leaves the grid, or if nodes coincide in its
+            dtype.
         """
         index, weight = _corners(x, self.nodes)
         values = self.values.to(x).flatten(0, -2)
@@ -150,11 +184,14 @@ def interpolate(f: Callable[[Tensor], Tensor], nodes: Sequence[Tensor]) -> Eleme
     Raises
     ------
     TypeError, ValueError
-        If nodes do not increase, or f returns something else or not finite.
+        If nodes do not increase or differ in dtype or device, or f returns something else or not
+        finite.
     """
     nodes = _grid(nodes)
+    if len(kinds := {(axis.dtype, axis.device) for axis in nodes}) > 1:
+        raise TypeError(f"nodes must share dtype and device, got {len(kinds)} kinds")
     x = torch.cartesian_prod(*nodes).reshape(-1, len(nodes))
-    y = _outputs(can_be_called("f", f)(x), len(x), "f(nodes)")
+    y = _outputs(can_be_called("f", f)(x.clone()), len(x), "f(nodes)")
     return Elements(nodes, y.reshape(*map(len, nodes), -1))
 
 
@@ -189,7 +226,7 @@ def least_squares(
     nodes, x = _grid(nodes), states("x", x)
     if x.ndim != 2:
         raise ValueError(f"x must have shape (N, d), one sample a row, got {tuple(x.shape)}")
-    y, nodes = _outputs(y, len(x), "y"), _grid([axis.to(x) for axis in nodes])
+    y, nodes = _outputs(y, len(x), "y"), _grid([axis.detach().to(x) for axis in nodes])
     index, weight = _corners(x.double().cpu(), [axis.double().cpu() for axis in nodes])
     shape = tuple(map(len, nodes))
     rows = np.tile(np.arange(len(x)), len(index))
@@ -225,6 +262,7 @@ def _corners(x: Tensor, nodes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             f"x must have shape (..., {len(nodes)}), a point of the grid in each row, got "
             f"{tuple(x.shape)}"
         )
+    nodes = _grid([axis.to(x) for axis in nodes])
     places = [_cell(inside(f"x[..., {k}]", x[..., k], axis), axis) for k, axis in enumerate(nodes)]
     index, weight = [], []
     for corner in product((0, 1), repeat=len(nodes)):
@@ -237,8 +275,11 @@ def _corners(x: Tensor, nodes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _grid(nodes: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    if isinstance(nodes, Tensor):
-        raise TypeError("nodes must be a sequence of d tensors, one for each axis; give (nodes,)")
+    if isinstance(nodes, Tensor) or not isinstance(nodes, Sequence) or not nodes:
+        raise TypeError(
+            f"nodes must be a sequence of d tensors, one for each axis, got {kind(nodes)}; where d "
+            "is 1, give (nodes,)"
+        )
     return tuple(increasing(f"nodes[{k}]", axis) for k, axis in enumerate(nodes))
 
 
@@ -246,7 +287,7 @@ def _outputs(y: Tensor, count: int, name: str) -> Tensor:
     """y itself, if it is one finite row for each sample."""
     if not isinstance(y, Tensor) or not y.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {kind(y)}")
-    if y.ndim != 2 or len(y) != count:
+    if y.ndim != 2 or len(y) != count or not y.shape[1]:
         raise ValueError(
             f"{name} must have shape ({count}, outputs), one row for each point, got "
             f"{tuple(y.shape)}"

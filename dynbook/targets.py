@@ -67,7 +67,7 @@ def crossed_waves(x: Float[Tensor, "*b 2"], s: float = 1.0) -> Float[Tensor, "*b
 
 
 def _plane(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or x.shape[-1:] != (2,):
-        got = tuple(x.shape) if isinstance(x, Tensor) else kind(x)
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[-1:] != (2,):
+        got = kind(x) + (f", {tuple(x.shape)}" if isinstance(x, Tensor) else "")
         raise ValueError(f"x must have shape (..., 2), points of the plane, got {got}")
     return x

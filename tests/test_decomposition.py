@@ -221,6 +221,22 @@ def test_images_that_do_not_fit_or_cannot_be_chosen_are_refused():
         stretch(torch.ones_like, (-1, 0, 1))
 
 
+def test_what_is_no_number_or_has_no_slope_is_named():
+    with pytest.raises(TypeError, match="knots must be real numbers, or a tensor of them, got No"):
+        divide(bump, None)
+    with pytest.raises(TypeError, match=r"ranges must be real numbers, .* got 'ab'"):
+        divide(bump, (-1, 1), "ab")
+    with pytest.raises(TypeError, match=r"knots must be real numbers, .*complex64"):
+        divide(bump, torch.tensor([1j, 2]))
+    with pytest.raises(ValueError, match="what is between knots must be finite"):
+        divide(torch.sin, (-1e308, 1e308))
+    with pytest.raises(ValueError, match="images must increase strictly, got 1 and then 1"):
+        stretch(torch.exp, torch.tensor([0, 1, 2.0]), (0, 1, 1 + 1e-9))
+    for f in (torch.ones_like, lambda x: x.detach(), lambda x: torch.from_numpy(x.numpy())):
+        with pytest.raises(ValueError, match=r"^f must be differentiable, but autograd"):
+            steepest(f, (-1, 1))
+
+
 def test_functions_that_do_not_halve_are_refused():
     with pytest.raises(ValueError, match="f must vanish at 0, where the halves meet, got 1"):
         halves(torch.exp)

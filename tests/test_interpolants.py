@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from dynbook.domains import Box, Interval
-from dynbook.interpolants import Elements, interpolate, least_squares, uniform_grid
+from dynbook.interpolants import (
+    Elements,
+    interpolate,
+    least_squares,
+    piecewise_linear,
+    uniform_grid,
+)
 from dynbook.targets import chirp, ring
 
 F64 = torch.float64
@@ -113,6 +119,45 @@ def test_samples_that_do_not_determine_the_fit_are_refused():
     few = torch.tensor([[-0.75], [-0.25], [0.25], [0.75]], dtype=F64)
     with pytest.raises(ValueError, match="the samples do not determine all 5 nodal values"):
         least_squares(few, few, nodes)
+
+
+def test_a_line_takes_what_it_can_and_names_the_rest():
+    points, x = torch.tensor([0.0, 1.0, 3.0], dtype=F64), torch.tensor([0.5, 2.0], dtype=F64)
+    line = piecewise_linear(x.requires_grad_(), points, [1, 2, 8])
+    torch.testing.assert_close(line, torch.tensor([1.5, 5.0], dtype=F64))
+    (slope,) = torch.autograd.grad(line.sum(), x)
+    torch.testing.assert_close(slope, torch.tensor([1.0, 3.0], dtype=F64))
+    for values, error, words in [
+        ([1, 2], ValueError, r"values must have shape \(3,\), one a point, got \(2,\)"),
+        (5.0, ValueError, r"values must have shape \(3,\), one a point, got \(\)"),
+        ([1, 2, math.nan], ValueError, "values must be finite, got nan"),
+        ("abc", TypeError, "values must be real numbers, .* got 'abc'"),
+    ]:
+        with pytest.raises(error, match=words):
+            piecewise_linear(x, points, values)
+    with pytest.raises(ValueError, match="points must increase strictly, got 1 and then 1"):
+        piecewise_linear(x.float(), [0, 1, 1 + 1e-9, 3], [0, 1, 2, 3])
+
+
+def test_elements_that_cannot_be_are_refused():
+    nodes, x = uniform_grid(5), scattered(30, 1)
+    with pytest.raises(ValueError, match=r"values must have shape \(5, outputs\), .* \(3, 1\)"):
+        Elements(nodes, torch.ones(3, 1))
+    with pytest.raises(ValueError, match="values must be finite, got -inf"):
+        least_squares(x.float(), x * 1e300, nodes)  # of the samples' dtype
+    with pytest.raises(TypeError, match="nodes must share dtype and device, got 2 kinds"):
+        interpolate(ring, (nodes[0], nodes[0].float()))
+    for none in ((), None):
+        with pytest.raises(TypeError, match="nodes must be a sequence of d tensors"):
+            interpolate(ring, none)
+    with pytest.raises(ValueError, match=r"y must have shape \(30, outputs\), .* got \(30, 0\)"):
+        least_squares(x, x[:, :0], nodes)
+    close = interpolate(chirp, (torch.tensor([0, 1, 1 + 1e-9, 2], dtype=F64),))
+    assert close(x.abs()).isfinite().all()
+    with pytest.raises(ValueError, match=r"nodes\[0\] must increase strictly, got 1 and then 1"):
+        close(x.abs().float())
+    in_place = interpolate(lambda x: x.mul_(2), nodes)
+    torch.testing.assert_close(in_place(x), 2 * x)
 
 
 def test_bad_samples_and_grids_are_refused():

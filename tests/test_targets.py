@@ -74,3 +74,9 @@ def test_points_in_the_plane_become_one_column(f, device):
     assert f(x).shape == (4, 5, 1) and f(x).device == x.device
     torch.testing.assert_close(f(x)[2, 3], f(x[2, 3]))
     assert f(x.float()).dtype == torch.float32
+
+
+def test_what_is_no_point_of_the_plane_is_named():
+    for x, got in ((at([1, 2, 3]), "3"), (torch.tensor([1, 2]), "int64"), (0.5, "0.5")):
+        with pytest.raises(ValueError, match=r"x must have shape \(..., 2\), .*got .*" + got):
+            ring(x)
