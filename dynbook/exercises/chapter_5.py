@@ -83,13 +83,13 @@ def needle_from_four_neurons(answer):
         )
     if missed(b, a) <= 5e-4:
         raise AssertionError("First a, then b, please.")
-    if error <= 5e-4:
-        raise AssertionError(
-            "Nearly. A line through the sine's extrema is below it everywhere else: go higher."
-        )
     if abs(a.sum()) > 1e-6 * a.abs().sum() or abs(a @ b) > 1e-6 * a.abs().sum():
         raise AssertionError(
             "Right of the needle slope and value must be back at 0: Σ a_i = 0 and Σ a_i b_i = 0."
+        )
+    if error <= 5e-4:
+        raise AssertionError(
+            "Nearly. A line through the sine's extrema is below it everywhere else: go higher."
         )
     raise AssertionError(
         f"The mean square error is {error:.1g}. Where should the kinks of a zigzag with one crest "
@@ -168,7 +168,7 @@ def dead_components(answer):
         raise AssertionError("This is one layer. How many have components that are looked at?")
     if count == layers * each:
         raise AssertionError("The last layer has one component, the output; none was added to it.")
-    if count in ((layers - 1) * (new - old) * n + each, (layers - 1) * (2 * new - old) * (n + 1)):
+    if count in ((layers - 1) * new * (n + 1), ((layers - 1) * new + 1) * (n + 1)):
         raise AssertionError("The old components go on as before: count the new ones only.")
     close(
         count,
