@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynbook.domains import cpu_generator, kind, whole
-from dynbook.maps import can_be_called
+from dynbook.maps import at_rest, can_be_called
 
 Activation = Callable[[Tensor], Tensor]
 _back = torch.ops.aten
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_SLOPES = {  # σ, in place where σ' is a function of σ; and what g becomes before σ
-    torch.relu: (torch.relu_, lambda g, z, s: _back.threshold_backward(g, s, 0)),
-    torch.tanh: (torch.tanh_, lambda g, z, s: _back.tanh_backward(g, s)),
-    torch.sin: (torch.sin, lambda g, z, s: z.cos().mul_(g)),
+_SLOPES = {  # σ, in place where σ' is a function of σ; and what g becomes before σ, in place
+    torch.relu: (
+        torch.relu_,
+        lambda g, z, s: _back.threshold_backward.grad_input(g, s, 0, grad_input=g),
+    ),
+    torch.tanh: (torch.tanh_, lambda g, z, s: _back.tanh_backward.grad_input(g, s, grad_input=g)),
+    torch.sin: (torch.sin, lambda g, z, s: z.cos_().mul_(g)),
 }
+_KNOWN = {  # under other names
+    torch.relu: (torch.relu_, Tensor.relu, nn.functional.relu, nn.ReLU),
+    torch.tanh: (torch.tanh_, Tensor.tanh, nn.functional.tanh, nn.Tanh),
+    torch.sin: (torch.sin_, Tensor.sin),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Parameters that may change in place, views of them, and memory for their gradient.
+
+    :meth:`Chain.hold` makes it, for trainings that call :meth:`Chain.loss_and_gradients` often.
+    """
+
+    theta: Tensor
+    maps: list[tuple[Tensor, Tensor]]
+    gradient: Tensor
+    slopes: list[tuple[Tensor, Tensor]]
 
 
 class Chain(nn.Module):
@@ -45,7 +67,7 @@ class Chain(nn.Module):
         device: torch.device | str | None,
     ):
         super().__init__()
-        can_be_called("activation", activation)
+        activation = _activation(activation)
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype!r:.40}")
         self.members = None if members is None else whole("members", members)
@@ -68,15 +90,30 @@ class Chain(nn.Module):
                 self.register_buffer(f"bias_{i}", b if self.members else b[0])
         theta = torch.cat(theta, -1)
         self.theta = nn.Parameter(theta if self.members else theta[0])
+        tried = activation(theta.new_zeros(2, 3))
+        if getattr(tried, "shape", None) != (2, 3) or tried.dtype != dtype:
+            raise ValueError(
+                "activation must act entry by entry and keep the dtype, but takes a (2, 3) "
+                f"{dtype} tensor to {kind(tried)}, {tuple(getattr(tried, 'shape', ()))}"
+            )
 
     def maps(self, theta: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Weights (..., m, n) and biases (..., m) of all maps; those trained are views of theta."""
+        """Weights (..., m, n) and biases (..., m) of all maps; those trained are views of theta.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If theta is no tensor (..., p) of the network's dtype; or, where maps are not trained
+            and each of M members has its own, not (..., M, p).
+        """
         theta = self.theta if theta is None else theta
-        if not isinstance(theta, Tensor) or theta.shape[-1:] != self.theta.shape[-1:]:
-            shape = tuple(theta.shape) if isinstance(theta, Tensor) else kind(theta)
+        if not isinstance(theta, Tensor) or theta.dtype != self.theta.dtype:
+            raise TypeError(f"theta must be a {self.theta.dtype} tensor, got {kind(theta)}")
+        needed = self.theta.shape[-1:] if all(self.trained) else self.theta.shape
+        if theta.shape[-len(needed) :] != needed:
             raise ValueError(
-                f"theta must have shape (..., {self.count()}), the trained numbers of this "
-                f"{type(self).__name__}, got {shape}"
+                f"theta must have shape (..., {', '.join(map(str, needed))}), the trained numbers "
+                f"of this {type(self).__name__}, got {tuple(theta.shape)}"
             )
         sizes = [k for (m, n), t in zip(self.shapes, self.trained, strict=True) if t
                  for k in (m * n, m)]  # fmt: skip
@@ -93,12 +130,13 @@ class Chain(nn.Module):
     ) -> Float[Tensor, "*m *b out"]:
         """Outputs at the points x, for parameters theta other than its own if they are given.
 
-        Every leading dimension of theta (members, states of a training) is one of the result, too.
+        First come the leading dimensions of theta (states of a training, members), then those of x,
+        which are the same points for all of them.
 
         Raises
         ------
         TypeError, ValueError
-            If x is no tensor (..., d) of the network's dtype, or theta has not p columns.
+            If x is no tensor (..., d) of the network's dtype, or theta as for :meth:`maps`.
         """
         return self._through(x, theta, len(self.shapes))
 
@@ -119,43 +157,73 @@ class Chain(nn.Module):
             states.append(self.activation(x) if self.active[i] else x)
         return states
 
+    def hold(self, theta: Float[Tensor, "*m p"]) -> Held:
+        """Views of theta, and of memory for a gradient, that many steps can use again.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`maps`.
+        """
+        gradient = torch.empty_like(theta, memory_format=torch.contiguous_format)
+        pairs = self.maps(theta), self.maps(gradient)
+        if theta.shape[:-1].numel() == 1:  # products of matrices are faster than batches of one
+            pairs = ([(w.view(w.shape[-2:]), b.view(-1)) for w, b in some] for some in pairs)
+        maps, slopes = pairs
+        return Held(theta, maps, gradient, slopes)
+
     def loss_and_gradients(
         self,
         x: Float[Tensor, "N d"],
         y: Float[Tensor, "N out"],
-        theta: Float[Tensor, "*m p"] | None = None,
+        theta: Float[Tensor, "*m p"] | Held | None = None,
     ) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m p"]]:
         """Mean square error over points and outputs, and its derivatives by theta.
 
-        By hand for ReLU, tanh and sine (as ``torch.relu``, ``torch.tanh``, ``torch.sin``): nothing
-        is recorded, the products of matrices are taken in the order that is fastest, on the CPU
-        those of float32 by oneDNN where they are large. Other activations are left to autograd.
-        Points are taken about a thousand at a time, so that hidden values stay in the cache.
+        By hand for ReLU, tanh and sine (as functions of torch, or its modules): nothing is
+        recorded, the products of matrices are taken in the order that is fastest, on the CPU those
+        of float32 by oneDNN where they are large. Other activations are left to autograd. So many
+        points are taken at a time as leave their hidden values in the cache. Of a theta that is
+        held (:meth:`hold`) the gradient stands in its memory until the next call.
 
         Raises
         ------
         TypeError, ValueError
             As :meth:`forward`; or if y is no tensor (N, out) of the network's dtype.
         """
-        theta = self.theta.detach() if theta is None else theta
-        self._fitting(x, y)
-        one = self._by_hand if self.activation in _SLOPES else self._by_autograd
-        pieces = self._pieces(x, theta), self._pieces(y, theta)
-        total = None
-        for piece, target in zip(*pieces, strict=True):
-            found = one(piece, target, theta, y.numel())
-            total = found if total is None else tuple(map(torch.add, total, found))
-        return total
+        return self._summed(x, y, theta, slopes=True)
+
+    def loss(
+        self,
+        x: Float[Tensor, "N d"],
+        y: Float[Tensor, "N out"],
+        theta: Float[Tensor, "*m p"] | None = None,
+    ) -> Float[Tensor, "*m"]:
+        """Mean square error over points and outputs, as :meth:`loss_and_gradients` finds it."""
+        return self._summed(x, y, theta, slopes=False)[0]
 
     @torch.no_grad()
+    def _summed(self, x, y, theta, slopes: bool) -> tuple[Tensor, Tensor]:
+        """The loss and, if wanted, its gradient, piece by piece of the points."""
+        self._fitting(x, y)
+        if not isinstance(theta, Held):
+            theta = self.hold(self.theta.detach() if theta is None else theta)
+        known = any(self.activation is name for name in _SLOPES)  # others may have no hash
+        one = self._by_hand if known else self._by_autograd
+        pieces = zip(self._pieces(x, theta.theta), self._pieces(y, theta.theta), strict=True)
+        loss, gradient = one(*next(pieces), theta, y.numel(), slopes)
+        for i, piece in enumerate(pieces):
+            gradient = gradient if i or not slopes else gradient.clone()
+            more, slope = one(*piece, theta, y.numel(), slopes)
+            loss, gradient = loss + more, gradient.add_(slope) if slopes else gradient
+        return loss, gradient
+
     def _by_hand(
-        self, x: Tensor, y: Tensor, theta: Tensor, scale: int, slopes: bool = True
+        self, x: Tensor, y: Tensor, theta: Held, scale: int, slopes: bool
     ) -> tuple[Tensor, Tensor]:
         """Σ (f − y)² / scale and, if wanted, its gradient."""
-        lead, maps = theta.shape[:-1], self.maps(theta)
-        if lead.numel() == 1:  # products of matrices are faster than batches of one
-            maps = [(w.reshape(w.shape[-2:]), b.reshape(-1)) for w, b in maps]
-        else:
+        lead, maps = theta.theta.shape[:-1], theta.maps
+        if lead.numel() != 1:
             x = x.expand(*lead, *x.shape)
         states, before = [x], []
         sigma, slope = _SLOPES[self.activation]
@@ -168,43 +236,28 @@ class Chain(nn.Module):
         loss = (r.square().sum((-2, -1)) / scale).view(lead)
         if not slopes:
             return loss, loss
-        g, skipped, gradients = r.mul_(2 / scale), None, []
+        g, skipped = r.mul_(2 / scale), None
         for i in reversed(range(len(maps))):
             if self.active[i]:
                 g = slope(g, before[i], states[i + 1])
             arrived, s = g, states[i]
             if self.trained[i]:
-                gradients += [g.sum(-2), _fast(g.mT, s).flatten(-2)]
+                theta.slopes[i][0].copy_(_fast(g.mT, s))
+                torch.sum(g, -2, out=theta.slopes[i][1])
             if not any(self.trained[:i]):
                 break
             g = _fast(g, maps[i][0])
             g = g + skipped if i + 1 in self.skips else g
             skipped = arrived
-        return loss, torch.cat(gradients[::-1], -1).view(theta.shape)
+        return loss, theta.gradient
 
-    @torch.no_grad()
-    def loss(
-        self,
-        x: Float[Tensor, "N d"],
-        y: Float[Tensor, "N out"],
-        theta: Float[Tensor, "*m p"] | None = None,
-    ) -> Float[Tensor, "*m"]:
-        """Mean square error over points and outputs, as :meth:`loss_and_gradients` finds it."""
-        theta, total = self.theta.detach() if theta is None else theta, 0
-        self._fitting(x, y)
-        for piece, target in zip(self._pieces(x, theta), self._pieces(y, theta), strict=True):
-            if self.activation in _SLOPES:
-                total = total + self._by_hand(piece, target, theta, y.numel(), slopes=False)[0]
-            else:
-                total = total + (self(piece, theta) - target).square().sum((-2, -1)) / y.numel()
-        return total
+    def _by_autograd(
+        self, x: Tensor, y: Tensor, theta: Held, scale: int, slopes: bool
+    ) -> tuple[Tensor, Tensor]:
+        def loss(theta: Tensor) -> Tensor:
+            return (self(x, theta) - y).square().sum((-2, -1)) / scale
 
-    def _by_autograd(self, x: Tensor, y: Tensor, theta: Tensor, scale: int):
-        with torch.enable_grad():
-            theta = theta.detach().requires_grad_()
-            loss = (self(x, theta) - y).square().sum((-2, -1)) / scale
-            (gradient,) = torch.autograd.grad(loss.sum(), theta)
-        return loss.detach(), gradient
+        return by_autograd(loss, theta.theta) if slopes else (loss(theta.theta),) * 2
 
     def _pieces(self, x: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
         """The rows of x, as many at a time as leave their hidden values in the cache."""
@@ -251,6 +304,38 @@ class Chain(nn.Module):
         for i, (m, n) in enumerate(self.shapes):
             work += 2 * m * n * (1 + self.trained[i] + any(self.trained[:i]))
         return work
+
+
+def by_autograd(
+    loss: Callable[[Tensor], Tensor], theta: Float[Tensor, "*m p"]
+) -> tuple[Float[Tensor, "*m"], Float[Tensor, "*m p"]]:
+    """The losses at theta, and their gradients."""
+    with torch.enable_grad():
+        theta = theta.detach().requires_grad_()
+        value = loss(theta)
+        (gradient,) = torch.autograd.grad(value.sum(), theta)
+    return value.detach(), gradient
+
+
+def _activation(activation: Activation) -> Activation:
+    """The activation, under its first name if it is known, or refused."""
+    if isinstance(activation, type):
+        raise TypeError(
+            f"activation must be a function, got the class {activation.__name__}: give "
+            f"{activation.__name__}(), or torch.relu, torch.tanh, torch.sin"
+        )
+    for name, others in _KNOWN.items():
+        if any(activation is other or type(activation) is other for other in others):
+            return name
+    can_be_called("activation", activation)
+    if isinstance(activation, nn.Module):
+        at_rest(activation)
+        if next(activation.parameters(), None) is not None:
+            raise ValueError(
+                "activation must have no parameters, which would not be trained, got "
+                f"{type(activation).__name__}"
+            )
+    return activation
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

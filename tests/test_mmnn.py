@@ -110,6 +110,44 @@ def test_gradients_by_hand_are_those_of_autograd(options, activation, members, d
     torch.testing.assert_close(gradients, network.theta.grad, rtol=1e-11, atol=1e-14)
 
 
+class Unhashable:
+    """As a dataclass is, whose objects can be compared."""
+
+    def __eq__(self, other):
+        return False
+
+    def __call__(self, z):
+        return torch.relu(z)
+
+
+@pytest.mark.parametrize(
+    "other, name",
+    [(nn.ReLU(), torch.relu), (nn.functional.relu, torch.relu), (torch.relu_, torch.relu),
+     (nn.Tanh(), torch.tanh), (torch.Tensor.sin, torch.sin), (Unhashable(), torch.relu)],
+)  # fmt: skip
+def test_an_activation_under_another_name_is_the_same(other, name):
+    network = mmnn(activation=other, members=2)
+    found = network.loss_and_gradients(*data()), network(data()[0])
+    expected = mmnn(activation=name, members=2)
+    torch.testing.assert_close(
+        found, (expected.loss_and_gradients(*data()), expected(data()[0])), rtol=1e-11, atol=1e-14
+    )
+    assert (network.activation is name) != isinstance(other, Unhashable)
+    assert len(list(network.parameters())) == 1
+
+
+def test_memory_that_is_used_again_holds_the_gradient_of_the_last_call():
+    x, y = data()
+    for network in (mmnn(), mmnn(members=2), mmnn(activation=softplus)):
+        theta = network.theta.detach().clone()
+        held, first = network.hold(theta), network.loss_and_gradients(x, y, theta)
+        for factor in (1, 0.5):
+            theta.mul_(factor)  # in place: its views see it
+            now, fresh = (network.loss_and_gradients(x, y, t) for t in (held, theta))
+            assert torch.equal(now[0], fresh[0]) and torch.equal(now[1], fresh[1])
+        assert not torch.equal(now[1], first[1])
+
+
 def test_members_and_states_of_a_training_are_batches_of_what_one_has():
     x, y = data()
     network = mmnn(members=3)
@@ -242,7 +280,25 @@ X, Y = data()
         (TypeError, lambda: mmnn(dtype=torch.float16), "dtype must be torch.float32 or"),
         (TypeError, lambda: mmnn()(X.float()), "x must be a torch.float64 tensor, got a torch.f"),
         (ValueError, lambda: mmnn()(X[:, :1]), r"x must have shape \(..., 2\).*got \(50, 1\)"),
-        (ValueError, lambda: mmnn()(X, torch.ones(3)), r"theta must have shape \(..., 88\)"),
+        (ValueError, lambda: mmnn()(X, X[:3, 0]), r"theta must have shape \(..., 88\).*got \(3,\)"),
+        (TypeError, lambda: mmnn()(X, torch.ones(88)), "theta must be a torch.float64 tensor"),
+        (TypeError, lambda: mmnn()(X, [1.0]), r"theta must be a torch.float64 tensor, got \[1.0\]"),
+        (
+            ValueError,
+            lambda: mmnn(members=3)(X, mmnn().theta),
+            r"theta must have shape \(..., 3, 88\), the trained numbers of this MMNN, got \(88,\)",
+        ),
+        (
+            ValueError,
+            lambda: mmnn(members=3).loss_and_gradients(X, Y, mmnn(members=2).theta),
+            r"theta must have shape \(..., 3, 88\).*got \(2, 88\)",
+        ),
+        (TypeError, lambda: mmnn(activation=nn.ReLU), r"got the class ReLU: give ReLU\(\)"),
+        (ValueError, lambda: mmnn(activation=nn.PReLU()), "activation must have no parameters"),
+        (ValueError, lambda: mmnn(activation=nn.Dropout(0.5)), "Dropout behaves as in training"),
+        (ValueError, lambda: mmnn(activation=torch.sum), r"act entry by entry.*float64 tensor, \("),
+        (ValueError, lambda: mmnn(activation=nn.GLU(0)), r"entry by entry.*, \(1, 3\)"),
+        (ValueError, lambda: mmnn(activation=lambda z: z > 0), "keep the dtype.* torch.bool"),
         (ValueError, lambda: mmnn().hidden(X, 5), "layer must be an integer ≥ 1 and ≤ 4, got 5"),
         (ValueError, lambda: mmnn().components(X, 0), "layer must be"),
         (ValueError, lambda: mmnn().loss_and_gradients(X[:0], Y[:0]), "N ≥ 1"),
