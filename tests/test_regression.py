@@ -1,7 +1,9 @@
 """Least squares: the steps of torch.optim, stopped and resumed, and what goes wrong."""
 
 import math
+import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -203,6 +205,57 @@ def test_the_file_of_another_run_is_refused(changes, words, tmp_path):
         next(run(**{"network": mmnn(), "checkpoint": file, **changes}))
 
 
+def test_the_file_of_a_network_that_begins_alike_is_refused(tmp_path):
+    """At θ = 0 the values tell nothing of W, nor of what is frozen; nor do all θ of the class."""
+
+    def frozen(seed):
+        network = plain(seed)
+        network[0].requires_grad_(False)
+        return network
+
+    flat = FullyConnected(12, 1, generator=seeded(), dtype=F64)
+    layer = MMNN(12, 1, 1, generator=seeded(), dtype=F64, train_inner=True)
+    assert torch.equal(flat(X, layer.theta), layer(X))
+    for i, (first, second, words) in enumerate([
+        (mmnn(), mmnn(generator=seeded(9)), "another fixed part"),
+        (frozen(0), frozen(1), "another fixed part"),
+        (flat, layer, "another network"),
+    ]):  # fmt: skip
+        settings = {"start": torch.zeros_like(flatten(first)), "checkpoint": tmp_path / f"{i}.pt"}
+        list(run(first, **settings))
+        with pytest.raises(CheckpointError, match=words):
+            next(run(second, **settings))
+
+
+@pytest.mark.parametrize("change", [{"step": 20}, {"mean": None}, {"square": None}])
+def test_the_file_of_a_run_from_another_state_is_refused(change, tmp_path):
+    _, state, *_ = run(mmnn())
+    list(run(mmnn(), start=state, checkpoint=tmp_path / "run.pt"))
+    change = {k: torch.zeros_like(state.mean) if v is None else v for k, v in change.items()}
+    with pytest.raises(CheckpointError, match="another start"):
+        next(run(mmnn(), start=replace(state, **change), checkpoint=tmp_path / "run.pt"))
+
+
+@pytest.mark.parametrize("seconds, steps", [(0, [0, 10, 20, 30]), (1e9, [0, 0, 0, 0])])
+def test_a_state_is_written_when_it_is_time(seconds, steps, tmp_path):
+    file = tmp_path / "run.pt"
+
+    def written():
+        return torch.load(file, weights_only=True)["state"]["step"]
+
+    assert [written() for _ in run(mmnn(), checkpoint=file, seconds=seconds)] == steps
+    assert written() == 30
+
+
+@pytest.mark.parametrize("make", [lambda: mmnn(2), plain])
+def test_the_loss_on_more_points_than_are_taken_at_once_is_their_mean(make):
+    x = torch.linspace(-1, 1, 2**14 + 1000, dtype=F64)[:, None]
+    y, network = 1 + x**3, make()
+    state = next(run(network, x, y))
+    expected = (network(x) - y).square().mean((-2, -1)).detach()
+    torch.testing.assert_close(state.loss, expected)
+
+
 def test_what_one_does_to_a_state_changes_nothing():
     calm = list(run(mmnn(2)))
     for state in run(mmnn(2)):
@@ -237,6 +290,45 @@ def test_a_member_that_diverges_is_named_and_keeps_its_last_good_parameters(ever
         assert loss[1].isfinite()
 
 
+class Root(nn.Module):
+    """x √w, which is no number where w is negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1, dtype=F64))
+
+    def forward(self, x):
+        return x * self.w.sqrt()
+
+
+def towards_zero(**changes):
+    """To x √w = −x w must fall, 0.01 a step of Adam: through 0 from 0.4, not from 4."""
+    start = torch.tensor([[4.0], [0.4]], dtype=F64)
+    options = {"steps": 60, "batch": None, "every": 10, "start": start, **changes}
+    return run(Root(), X, -X, **options)
+
+
+def test_adam_leaves_who_has_diverged_at_rest_and_the_others_alone():
+    with pytest.warns(DivergenceWarning, match=r"\[1\] at step \d+"):
+        states = list(towards_zero(every=1))
+    end, at = states[-1], int(states[-1].diverged[1])
+    assert 30 < at < 50 and end.diverged[0] == -1
+    for state in states[at:]:
+        assert torch.equal(state.theta[1], states[at - 1].theta[1]) and state.theta[1] > 0
+        assert state.mean.isfinite().all() and state.square.isfinite().all()
+    *_, alone = towards_zero(start=torch.tensor([[4.0]], dtype=F64))
+    torch.testing.assert_close(end.theta[0], alone.theta[0])
+
+
+def test_a_divergence_is_told_once(tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        list(towards_zero(checkpoint=tmp_path / "run.pt"))
+        assert len(told) == 1
+        list(towards_zero(checkpoint=tmp_path / "run.pt"))
+    assert len(told) == 1
+
+
 def test_nothing_is_said_where_nothing_diverges():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DivergenceWarning)
@@ -248,6 +340,13 @@ def test_progress_is_shown(capsys):
     list(run(mmnn(), progress=True))
     shown = capsys.readouterr().err
     assert "30/30" in shown and "mean square error" in shown
+
+
+def test_progress_goes_on_where_the_run_does(capsys):
+    _, _, state, _ = run(mmnn())
+    list(run(mmnn(), start=state, progress=True))
+    shown = re.findall(r"(\d+)/30", capsys.readouterr().err)
+    assert shown[0] == "20" and shown[-1] == "30"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -293,6 +392,19 @@ def test_a_recorded_step_is_the_step():
 def test_what_is_not_meant_is_refused_in_words(error, changes, words):
     with pytest.raises(error, match=words):
         next(run(**{"network": mmnn(), **changes}))
+
+
+def test_data_of_another_device_are_refused():
+    for name in ("x", "y"):
+        with pytest.raises(ValueError, match=f"{name} must be on the network's device cpu, got me"):
+            run(mmnn(), **{"x": X, "y": Y, name: X.to("meta")})
+
+
+def test_a_start_that_is_past_or_beside_the_end_is_refused():
+    _, _, state, _ = run(mmnn())
+    for steps, every in ((10, 10), (60, 15)):
+        with pytest.raises(ValueError, match="must be 20, where the start is, or a multiple"):
+            run(mmnn(), start=state, steps=steps, every=every)
 
 
 def test_a_start_in_another_order_in_memory_is_the_same_start():
