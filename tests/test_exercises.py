@@ -408,6 +408,14 @@ def best_zigzag():
     return np.linalg.lstsq(np.maximum(x[:, None] - b, 0), sine, rcond=None)[0], b
 
 
+def slope_density() -> float:
+    """How x²/2 and 4x², both on [0, 1], best share 10,000 hats, if slopes are to be right."""
+    n = np.arange(1, 10_000)
+    cell = ((np.linspace(0, 1, 100_001) - 0.5) ** 2).mean()  # (x²/2)' less the slope of one hat
+    best = n[np.argmin(cell / n**2 + 64 * cell / (10_000 - n) ** 2)]
+    return math.log((10_000 - best) / best) / math.log(8)
+
+
 def stays_zero() -> int:
     """The entries of the gradient that are zero in a network with columns of W at zero."""
     network = MMNN(
@@ -427,7 +435,15 @@ TURNS = 1 + 2 * sum((k + 0.5) / 16 < 1 for k in range(100))
 @pytest.mark.parametrize("form", NUMBER_FORMS)
 @pytest.mark.parametrize(
     ("exercise", "number"),
-    [("5.1", mesh_worth()), ("5.1", 4.6), ("5.2", kernel_ratio()), ("5.2", 0.25), ("5.6", 3030)],
+    [
+        ("5.1", mesh_worth()),
+        ("5.1", 4.6),
+        ("5.2", kernel_ratio()),
+        ("5.2", 0.25),
+        ("5.4", 2 / 3),
+        ("5.4", 0.667),
+        ("5.6", 3030),
+    ],
 )
 def test_a_right_number_of_chapter_5_is_right_in_any_form(exercise, number, form):
     assert judge(exercise, form(number)).ok
@@ -444,6 +460,7 @@ def test_a_needle_is_right_in_any_form(form, height):
 
 def test_right_answers_of_chapter_5_are_found_by_other_roads():
     assert judge("5.3", best_zigzag()).ok
+    assert judge("5.4", slope_density()).ok
     assert judge("5.5", (TURNS, math.ceil(math.log2(TURNS + 1)))).ok
     assert judge("5.5", torch.tensor([33.0, 6.0])).ok
     assert judge("5.6", stays_zero()).ok
@@ -470,6 +487,12 @@ def test_right_answers_of_chapter_5_are_found_by_other_roads():
         ("5.3", lambda: zigzag(122, (-0.03, -0.01, 0.01, 0.03)), "back at 0"),
         ("5.3", lambda: zigzag(50), "one crest and one trough"),
         ("5.3", lambda: [row[:3] for row in zigzag(122)], "an array of 2 × 4 numbers"),
+        ("5.4", lambda: 2 / 5, "best for the values"),
+        ("5.4", lambda: 1 / 2, "h²|f''| the same everywhere"),
+        ("5.4", lambda: 1, "slopes in the maximum"),
+        ("5.4", lambda: -2 / 3, "the width of the cells"),
+        ("5.4", lambda: 1 / 3, "Of f''² it is"),
+        ("5.4", lambda: 0.25, "from the middle"),
         ("5.5", lambda: (TURNS - 1, 6), "what does the function do at 0"),
         ("5.5", lambda: (16, 6), "This is one side"),
         ("5.5", lambda: (31, 6), "Where is the sine ±1"),

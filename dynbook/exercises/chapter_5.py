@@ -32,7 +32,7 @@ def mesh_worth(answer):
         name="the ratio",
         hint="Put h = 2/n on the left and compare with the right; both go like n⁻⁴.",
     )
-    return "So much is there to gain from moving kinks, however f_1 does it."
+    return "So much is there to gain from moving kinks, however g_1 does it."
 
 
 @exercise("5.2")
@@ -99,29 +99,40 @@ def needle_from_four_neurons(answer):
 
 @exercise("5.4")
 def hat_density(answer):
+    from scipy.optimize import minimize_scalar
+
     p = numbers(answer, shape=()).item()
-    if abs(p - 0.5) < 1e-6:
+
+    def best(k):  # two regions, bends 1 and 2, error Σ f''² ϱ^(−k) for ϱ and 1 − ϱ
+        share = minimize_scalar(
+            lambda u: u**-k + 4 * (1 - u) ** -k, bounds=(0.1, 0.5), options={"xatol": 1e-10}
+        ).x
+        return math.log2((1 - share) / share)
+
+    if math.isclose(p, best(4), rel_tol=2e-3):
+        raise AssertionError("That is best for the values; the exercise asks for the slopes.")
+    if math.isclose(p, 1 / 2, rel_tol=2e-3):
         raise AssertionError(
-            "That makes the largest error of all cells equal, h²|f''| the same everywhere: best in "
-            "the maximum, not in mean square."
+            "That makes h²|f''| the same everywhere: best for the values in the maximum."
         )
-    if abs(p + 0.4) < 1e-6:
+    if math.isclose(p, 1, rel_tol=2e-3):
+        raise AssertionError(
+            "That makes h|f''| the same everywhere: best for the slopes in the maximum, not in "
+            "mean square."
+        )
+    if math.isclose(p, -best(2), rel_tol=2e-3):
         raise AssertionError("That is the width of the cells; nodes are dense where it is small.")
-    if abs(p - 0.2) < 1e-6:
+    if math.isclose(p, best(2) / 2, rel_tol=2e-3):
         raise AssertionError("Of f''² it is; the exercise asks for the power of |f''|.")
-    if abs(p - 0.25) < 1e-6 or abs(p - 1) < 1e-6:
-        raise AssertionError(
-            "Weigh each cell's error with its width, and minimise the integral with a multiplier "
-            "for the number of nodes."
-        )
     close(
         p,
-        0.4,
-        rtol=1e-6,
+        best(2),
+        rtol=2e-3,
         name="p",
-        hint="Minimise ∫ f''² ϱ⁻⁴ dx with ∫ ϱ dx fixed.",
+        hint="In a cell the slope is off by f'' times the distance from the middle. Minimise "
+        "∫ f''² ϱ⁻² dx with ∫ ϱ dx fixed.",
     )
-    return "An equal share of Σ h (f'' h²)² for each cell: h⁵ f''² is the same in all of them."
+    return "An equal share of Σ h (f'' h)² for each cell: h³ f''² is the same in all of them."
 
 
 @exercise("5.5")
