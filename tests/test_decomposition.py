@@ -50,6 +50,24 @@ def test_the_inner_maps_are_the_slide_s_two_neurons_each():
     torch.testing.assert_close(divide(bump, knots, ranges).inner(X), neurons)
 
 
+def test_the_ends_of_a_cell_and_of_its_range_are_met_to_the_bit():
+    knots, ranges = zigzag(200)
+    d = divide(lambda x: x, knots, ranges)
+    assert torch.equal(d.outer(ranges), torch.stack([knots[:-1], knots[1:]], -1))
+    k = torch.arange(201)
+    right = k > torch.arange(200)[:, None]  # of cell i, whose right end is knot i + 1
+    assert torch.equal(d.inner(knots), torch.where(right, ranges[:, 1:], ranges[:, :1]))
+
+
+def test_steep_functions_are_told_knots_rounded_as_the_samples_are():
+    """Rounded to float32, 0.1 moves by 1.5e-9, and sin 10⁶x by 1e-3."""
+    knots, _ = zigzag(30)
+    x = knots.float()
+    steep = lambda x: torch.sin(1e6 * x.double()).to(x)  # noqa: E731
+    assert (steep(knots) - steep(x)).abs().sum() > 1e-2
+    torch.testing.assert_close(divide(steep, knots)(x), steep(x), rtol=0, atol=1e-5)
+
+
 def test_part_i_is_f_in_its_cell_and_less_steep_by_the_stretch():
     d = divide(torch.sin, (-1, 0, 0.5), ((3, 5), (2, -2)))
     y = torch.linspace(0, 1, 11, dtype=F64)

@@ -121,6 +121,19 @@ def test_samples_that_do_not_determine_the_fit_are_refused():
         least_squares(few, few, nodes)
 
 
+def test_a_node_may_hang_on_one_sample_that_hardly_feels_it():
+    """Beyond 1 lies one sample, with weight 1e-8 for the node at 2: it still determines it."""
+    x = torch.cat([torch.linspace(0, 1, 20, dtype=F64), torch.tensor([1 + 1e-8], dtype=F64)])
+    y = torch.where(x > 1, 5e-8, 0.0)[:, None]
+    u = least_squares(x[:, None], y, (torch.arange(3, dtype=F64),))
+    assert u.values[:, 0].tolist() == pytest.approx([0, 0, 5], rel=1e-6)
+
+
+def test_a_line_is_at_its_points_to_the_bit():
+    points, values = uneven(200, 4), scattered(200, 1)[:, 0]
+    assert torch.equal(piecewise_linear(points, points, values), values)
+
+
 def test_a_line_takes_what_it_can_and_names_the_rest():
     points, x = torch.tensor([0.0, 1.0, 3.0], dtype=F64), torch.tensor([0.5, 2.0], dtype=F64)
     line = piecewise_linear(x.requires_grad_(), points, [1, 2, 8])

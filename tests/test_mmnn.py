@@ -110,6 +110,23 @@ def test_gradients_by_hand_are_those_of_autograd(options, activation, members, d
     torch.testing.assert_close(gradients, network.theta.grad, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("activation", [torch.relu, softplus])
+def test_losses_and_gradients_of_many_points_are_sums_over_the_pieces(activation):
+    x = torch.linspace(-1, 1, 30_000, dtype=F64)[:, None]
+    y = 1 + torch.sin(9 * x)
+    network = MMNN(40, 3, 2, generator=seeded(), dtype=F64, activation=activation)
+    assert len(network._pieces(x, network.theta)) == 3
+    modules = chain(network, activation=MODULES[activation])
+    expected = mse_loss(modules(x), y)
+    expected.backward()
+    slope = torch.cat([p.grad.flatten() for a in modules[2::3] for p in a.parameters()])  # A and c
+    for theta in (None, network.hold(network.theta.detach())):
+        loss, gradient = network.loss_and_gradients(x, y, theta)
+        torch.testing.assert_close(loss, expected.detach())
+        torch.testing.assert_close(gradient, slope)
+    torch.testing.assert_close(network.loss(x, y), expected.detach())
+
+
 class Unhashable:
     """As a dataclass is, whose objects can be compared."""
 
