@@ -35,7 +35,7 @@ QUOTED = {
     "l_halves": Within(17, 18.6),
     "l_device": "CPU, 2 cores, x86_64",
     "l_date": "2026-11-22",
-    "l_commit": "7ba3f00",
+    "l_commit": "7b19f80",
     # 5.2: a layer with channels. Counts, seven other sets of seeds (widened), and the recorded race
     "m_saved": approx(181_000 / 28_800),
     "m_cost": approx(28_800 / 17_608),
