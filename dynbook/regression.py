@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -18,13 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim.adam import adam
 
-from dynbook.chains import Chain
-from dynbook.checkpoints import digest, resume, writable, write
+from dynbook.chains import Chain, by_autograd
+from dynbook.checkpoints import Keeper, digest, writable
 from dynbook.descent import flatten, module_loss
-from dynbook.domains import cpu_generator, finite, kind, whole
-from dynbook.ensembles import DivergenceWarning
-
-Slope = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from dynbook.domains import cpu_generator, finite, first_bad, kind, whole
+from dynbook.ensembles import Rows, bar_of, tell
 
 
 @dataclass(frozen=True)
@@ -36,13 +32,16 @@ class Fit:
     step : int
         Steps made.
     theta : Tensor (..., p)
-        Trained numbers of each member; those of a diverged one are its last good ones.
+        Trained numbers of each member, as :func:`~dynbook.descent.flatten` orders them; those of a
+        diverged one are its last good ones.
     loss : Tensor (...)
         Mean square error of theta on all data.
     diverged : Tensor (...), int64
-        The step at which a member's loss left the finite numbers, −1 if it did not.
+        The step at which a member's loss, parameters or ``square`` were found to have left the
+        finite numbers, −1 if they did not.
     losses : Tensor (K, ...)
-        ``loss`` of all states yielded so far, this one included.
+        ``loss`` of all states yielded so far, this one included; the states that a run yields share
+        its rows.
     mean, square : Tensor (..., p)
         Adam's averages of the gradient and its square; 0 under gradient descent.
     """
@@ -77,15 +76,18 @@ def fit(
 
     The loss of a step is the mean square error over the points of its minibatch and the outputs.
     Every pass through the data takes them in a new random order, the same for all members; what is
-    left of a pass when batch does not divide P is left out of it. A member whose loss or parameters
-    leave the finite numbers is named by a :class:`~dynbook.ensembles.DivergenceWarning`, goes back
-    to its last good parameters and stays there; the others do not notice. A run that goes on from
-    a state that was yielded, or from a checkpoint, is the run that was never stopped: to the bit on
-    one CPU with as many threads.
+    left of a pass when batch does not divide P is left out of it. A member whose loss, parameters
+    or squares of gradients leave the finite numbers is named by a
+    :class:`~dynbook.ensembles.DivergenceWarning`, goes back to its last good parameters and stays
+    there; the others do not notice. A run that goes on from a state that was yielded, or from a
+    checkpoint, is the run that was never stopped, to the bit where a step always rounds alike: on
+    one CPU, with as many threads and members, and the same PyTorch. A member alone, or among
+    others, is the same but for rounding, which training enlarges.
 
     Adam (:cite:t:`kingma2015`) has β = (0.9, 0.999) and ε = 1e-8, on all members in one step.
-    TF32 is left as it is, off. On CUDA the step is recorded once and replayed as a CUDA graph, if
-    the network has ``loss_and_gradients``; that path has not been measured.
+    Whether TF32 is used is left as it is set: PyTorch has it off, unless it is switched on. On
+    CUDA the step is recorded once and replayed as a CUDA graph, if the network has
+    ``loss_and_gradients``; that path has not been measured.
 
     Parameters
     ----------
@@ -117,7 +119,8 @@ def fit(
     checkpoint : path, optional
         A file. If it is not there, the run begins at start and writes it, the state yielded last,
         at least every so many seconds where states are yielded, on an interruption, and at the end;
-        if it is, the run goes on from it. It is never half written.
+        if it is, the run goes on from it. It is never half written, and an older state never takes
+        the place of a newer one.
     seconds : float
         Time between writes.
     progress : bool
@@ -130,9 +133,11 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind, shape or size, or x or y is not finite.
+        If an argument is of the wrong kind, shape or size, x, y or the loss of the start is not
+        finite, or Adam is to go on from a Fit by gradient descent.
     CheckpointError
-        If the file is damaged or belongs to another run.
+        If the file is damaged or belongs to another run: to other settings, data or fixed numbers,
+        another start, or one whose loss is another, as with another activation.
     OSError
         If the file cannot be written.
     """
@@ -141,7 +146,7 @@ def fit(
         raise ValueError(
             f"steps must be a multiple of every, so that the end is yielded: {steps}, {every}"
         )
-    slope, start = _slope(network), _start(network, start)
+    (loss, slope), start = _objective(network), _start(network, start, optimizer)
     if steps < start.step or (steps - start.step) % every:
         raise ValueError(
             f"steps counts from step 0 and must be {start.step}, where the start is, or a multiple "
@@ -157,11 +162,11 @@ def fit(
         finite(name, value)
     if len(x) != len(y):
         raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
-    if not (isinstance(lr, Real) and 0 < lr < math.inf):
+    if not (_number(lr) and 0 < lr < math.inf):
         raise ValueError(f"lr must be positive and finite, got {lr!r:.40}")
     if optimizer not in ("adam", "gd"):
         raise ValueError(f"optimizer must be 'adam' or 'gd', got {optimizer!r:.40}")
-    if not (isinstance(seconds, Real) and seconds >= 0):
+    if not (_number(seconds) and seconds >= 0):
         raise ValueError(f"seconds must be a number ≥ 0, got {seconds!r:.40}")
     factor, period = _decay(decay)
     seed = None
@@ -169,7 +174,12 @@ def fit(
         batch = whole("batch", batch, most=len(x))
         seed = torch.randint(2**62, (), generator=cpu_generator(generator)).item()
     with torch.no_grad():  # refuses data that do not fit, and tells this run from others
-        tried = slope.loss(x[: 1 << 14], y[: 1 << 14], start.theta)
+        tried = loss(x[: 1 << 14], y[: 1 << 14], start.theta)
+    if (~tried.isfinite() & (start.diverged < 0)).any():
+        raise ValueError(
+            f"start must have a finite loss, got {first_bad(tried)}: its numbers, or those of x or "
+            "y, are too large, or the network makes no number of them"
+        )
     file = None if checkpoint is None else writable("checkpoint", checkpoint)
     run = file and {
         "shape": tuple(start.theta.shape),
@@ -192,9 +202,9 @@ def fit(
             [tried, 1e3 * torch.finfo(tried.dtype).eps * tried.abs()]
         ).cpu(),
     }
-    adamic = optimizer == "adam"
-    path = _Path(slope, x, y, batch, seed, lambda t: lr * factor ** (t // period), adamic)
-    return _run(path, start, steps, every, file, run, seconds, progress)
+    rate, adamic = lambda t: lr * factor ** (t // period), optimizer == "adam"
+    path = _Path(loss, slope, x, y, batch, seed, rate, adamic)
+    return _run(path, start, steps, every, Keeper(file, seconds), run, progress)
 
 
 def pass_order(seed: int, epoch: int, points: int) -> Int[Tensor, " P"]:
@@ -204,27 +214,21 @@ def pass_order(seed: int, epoch: int, points: int) -> Int[Tensor, " P"]:
     return torch.randperm(points, generator=stream)
 
 
-def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]:
+def _run(path, now, steps, every, keeper, run, progress) -> Iterator[Fit]:
     """The states that are yielded, on file from time to time."""
-    if file and file.exists():
-        start = {k: v for k, v in vars(now).items() if k != "step"}
-        now = Fit(**resume(file, run, {**start, "step": now.step}))
-    told, written, saved = now.diverged, -math.inf, None
-    going_on = len(now.losses) > 0
-    with _bar(steps, now.step) if progress else nullcontext() as bar:
-        path.begin(now)
+    now = Fit(**keeper.begin(run, vars(now)))
+    told, going_on = now.diverged, len(now.losses) > 0
+    path.begin(now, 1 + (steps - now.step) // every)
+    with bar_of(steps, now.step, progress) as bar:
         try:
             while True:
-                if not going_on:
-                    now = path.state(now.losses)
+                now = now if going_on else path.state()
                 going_on = False
-                if file and time.monotonic() - written >= seconds:
-                    write(file, run, vars(now))
-                    written, saved = time.monotonic(), now
-                told = _tell(now.diverged, told)
+                keeper.offer(now)
+                told = tell(now.diverged, told, _FATE)
                 if bar is not None:
                     bar.set_postfix_str(f"mean square error {now.loss.nanmedian():.2g}")
-                yield replace(now, **{k: v.clone() for k, v in vars(now).items() if k != "step"})
+                yield path.shown(now)
                 if now.step >= steps:
                     return
                 for _ in range(every):
@@ -232,20 +236,23 @@ def _run(path, now, steps, every, file, run, seconds, progress) -> Iterator[Fit]
                     if bar is not None:
                         bar.update()
         finally:
-            if file and now is not saved and len(now.losses):
-                write(file, run, vars(now))
+            if len(now.losses):
+                keeper.close(now)
+
+
+_FATE = "their last good parameters are kept, the others go on. A smaller lr may help"
 
 
 class _Path:
     """A training in its own memory, advanced in place."""
 
-    def __init__(self, slope, x, y, batch, seed, lr, adamic):
-        self.slope, self.x, self.y, self.lr, self.adamic = slope, x, y, lr, adamic
-        self.batch, self.seed, self.orders = batch, seed, (-1, None, None)
-        self.graph = None
+    def __init__(self, value, slope, x, y, batch, seed, lr, adamic):
+        self.value, self.slope, self.x, self.y, self.lr = value, slope, x, y, lr
+        self.batch, self.seed, self.adamic = batch, seed, adamic
+        self.orders, self.graph = (-1, None, None), None
 
-    def begin(self, now: Fit) -> None:
-        self.count = now.step
+    def begin(self, now: Fit, more: int) -> None:
+        self.count, self.losses = now.step, Rows(now.losses, len(now.losses) + more)
         dense = torch.contiguous_format  # Adam's kernel pairs numbers by their place in memory
         self.theta, self.mean, self.square, self.good = (
             t.clone(memory_format=dense) for t in (now.theta, now.mean, now.square, now.theta)
@@ -255,9 +262,10 @@ class _Path:
         kind = torch.float32 if self.theta.is_cuda else torch.float64  # as the fused kernels ask
         self.rate = torch.zeros((), dtype=kind, device=self.theta.device)
         self.calm = not self.theta.is_cuda and not (self.diverged >= 0).any()
-        self.replayed = self.theta.is_cuda and self.slope.by_hand
+        self.replayed = self.theta.is_cuda and self.slope.func is _slope_by_hand
+        self.gradient = self.slope(self.theta)
 
-    def state(self, losses: Tensor) -> Fit:
+    def state(self) -> Fit:
         """Where the training is; those who have left the finite numbers are put back."""
         loss = self._whole_loss()
         gone = self._gone(loss)
@@ -265,9 +273,16 @@ class _Path:
             self.calm = False
             self._put_back(gone)
             loss = torch.where(gone, self._whole_loss(), loss)
-        theta, mean, square = (t.clone() for t in (self.theta, self.mean, self.square))
-        losses = torch.cat([losses, loss[None]])
-        return Fit(self.count, theta, loss, self.diverged.clone(), losses, mean, square)
+        self.losses.add(loss)
+        theta, diverged = self.theta.clone(), self.diverged.clone()
+        mean, square = self.mean.clone(), self.square.clone()
+        return Fit(self.count, theta, loss, diverged, self.losses.own, mean, square)
+
+    def shown(self, now: Fit) -> Fit:
+        """A copy that can be changed without harm to the run."""
+        names = "theta", "loss", "diverged", "mean", "square"
+        copies = {name: getattr(now, name).clone() for name in names}
+        return replace(now, losses=self.losses.shown, **copies)
 
     def step(self) -> None:
         """One step of all members."""
@@ -283,8 +298,9 @@ class _Path:
     @torch.no_grad()
     def advance(self, x: Tensor, y: Tensor) -> None:
         """One step on these data, for which nothing is asked of the device."""
-        loss, gradient = self.slope(x, y, self.theta)
-        calm = self.calm and math.isfinite((loss.sum() + self.theta.sum()).item())
+        loss, gradient = self.gradient(x, y)
+        all_of_it = loss.sum() + self.theta.sum() + self.square.sum() if self.calm else loss
+        calm = self.calm and math.isfinite(all_of_it.item())
         if not calm:
             self.calm = False
             self._put_back(self._gone(loss))
@@ -303,8 +319,9 @@ class _Path:
             self.theta.copy_(torch.where((self.diverged >= 0)[..., None], self.good, self.theta))
 
     def _gone(self, loss: Tensor) -> Tensor:
-        """The members whose loss or parameters are not finite."""
-        return ~(loss + 0 * self.theta.sum(-1)).isfinite() & (self.diverged < 0)
+        """The members with a loss, parameters or squares of gradients that are not finite."""
+        good = (loss + 0 * self.theta.sum(-1)).isfinite() & self.square.isfinite().all(-1)
+        return ~good & (self.diverged < 0)
 
     def _put_back(self, gone: Tensor) -> None:
         self.diverged.copy_(torch.where(gone, self.steps.long(), self.diverged))
@@ -325,37 +342,8 @@ class _Path:
         """Mean square error on all data."""
         total = 0
         for x, y in zip(self.x.split(2**14), self.y.split(2**14), strict=True):
-            total = total + self.slope.loss(x, y, self.theta) * (len(x) / len(self.x))
+            total = total + self.value(x, y, self.theta) * (len(x) / len(self.x))
         return total
-
-
-class _ByHand:
-    """The loss of a network that has ``loss_and_gradients`` and ``loss``."""
-
-    by_hand = True
-
-    def __init__(self, network: nn.Module):
-        self.call, self.loss = network.loss_and_gradients, network.loss
-
-    def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return self.call(x, y, theta)
-
-
-class _ByAutograd:
-    """The loss of any other network."""
-
-    by_hand = False
-
-    def __init__(self, network: nn.Module):
-        of = module_loss(network, _mean_square)
-        self.loss = lambda x, y, theta: of(theta, x, y)
-
-    def __call__(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            theta = theta.detach().requires_grad_()
-            loss = self.loss(x, y, theta)
-            (gradient,) = torch.autograd.grad(loss.sum(), theta)
-        return loss.detach(), gradient
 
 
 def _mean_square(out: Tensor, y: Tensor) -> Tensor:
@@ -367,13 +355,24 @@ def _mean_square(out: Tensor, y: Tensor) -> Tensor:
     return mse_loss(out, y)
 
 
-def _slope(network: nn.Module) -> _ByHand | _ByAutograd:
+def _objective(network: nn.Module) -> tuple[Callable, Callable]:
+    """The loss (x, y, θ) ↦ L; and for a θ that changes in place, (x, y) ↦ L and its gradient."""
     if isinstance(network, nn.Module) and hasattr(network, "loss_and_gradients"):
-        return _ByHand(network)
-    return _ByAutograd(network)
+        return network.loss, partial(_slope_by_hand, network)
+    of = module_loss(network, _mean_square)
+    return lambda x, y, theta: of(theta, x, y), partial(_slope_by_autograd, of)
 
 
-def _start(network: nn.Module, start: Fit | Tensor | None) -> Fit:
+def _slope_by_hand(network: nn.Module, theta: Tensor) -> Callable:
+    held = network.hold(theta) if isinstance(network, Chain) else theta
+    return lambda x, y: network.loss_and_gradients(x, y, held)
+
+
+def _slope_by_autograd(of: Callable, theta: Tensor) -> Callable:
+    return lambda x, y: by_autograd(lambda theta: of(theta, x, y), theta)
+
+
+def _start(network: nn.Module, start: Fit | Tensor | None, optimizer: str) -> Fit:
     members = network.members if isinstance(network, Chain) else None
     own = flatten(network).view(*([members] if members else []), -1)
     theta = own if start is None else start.theta if isinstance(start, Fit) else start
@@ -390,11 +389,21 @@ def _start(network: nn.Module, start: Fit | Tensor | None) -> Fit:
         )
     theta = finite("start", theta.detach())
     if isinstance(start, Fit):
-        lead = theta.shape[:-1]
-        shapes = {"mean": theta, "square": theta, "loss": theta[..., 0], "diverged": theta[..., 0]}
-        wrong = [name for name, t in shapes.items() if getattr(start, name).shape != t.shape]
-        if wrong or start.losses.shape[1:] != lead:
-            raise ValueError(f"start.{(wrong or ['losses'])[0]} must fit its theta's {tuple(lead)}")
+        one = theta[..., 0]
+        like = {"mean": theta, "square": theta, "loss": one, "diverged": one.long(), "losses": one}
+        for name, other in like.items():
+            t = getattr(start, name)
+            shape = t.shape[name == "losses" :]
+            if (shape, t.dtype, t.device) != (other.shape, other.dtype, other.device):
+                raise ValueError(
+                    f"start.{name} must fit start.theta, {other.dtype}, shape "
+                    f"{tuple(other.shape)}, got {t.dtype}, {tuple(shape)}"
+                )
+        if optimizer == "adam" and start.step and not start.square.any():
+            raise ValueError(
+                "start must be a Fit by Adam, where Adam is to go on, but has no square: give "
+                "start.theta, to begin at step 0"
+            )
         return start
     zero, lead = torch.zeros_like(theta), theta.shape[:-1]
     nowhere = torch.full(lead, -1, device=theta.device)
@@ -402,18 +411,17 @@ def _start(network: nn.Module, start: Fit | Tensor | None) -> Fit:
     return Fit(0, theta, loss, nowhere, theta.new_empty(0, *lead), zero, zero)
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _decay(decay: tuple[float, int] | None) -> tuple[float, int]:
-    if decay is None:
-        return 1.0, 1
-    try:
-        factor, period = decay
-        if not 0 < factor <= 1:
-            raise ValueError("it")
-        return float(factor), whole("period", period)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"decay must be (q, k) with 0 < q ≤ 1 and k ≥ 1 whole, got {decay!r:.40}"
-        ) from error
+    match decay:
+        case None:
+            return 1.0, 1
+        case (q, k) if _number(q) and _number(k) and 0 < q <= 1 <= k < math.inf and k % 1 == 0:
+            return float(q), int(k)
+    raise ValueError(f"decay must be (q, k) with 0 < q ≤ 1 and k ≥ 1 whole, got {decay!r:.40}")
 
 
 def _recorded(path: _Path, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
@@ -439,24 +447,3 @@ def _recorded(path: _Path, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], N
         graph.replay()
 
     return replay
-
-
-def _tell(diverged: Tensor, told: Tensor) -> Tensor:
-    """Warns of those who diverged since it was told last."""
-    fresh = (diverged != told).nonzero().tolist()
-    if fresh:
-        named = [f"{index or 'it'} at step {diverged[tuple(index)]}" for index in fresh[:5]]
-        more = f" and {len(fresh) - 5} more (see Fit.diverged)" if len(fresh) > 5 else ""
-        warnings.warn(
-            f"members left the finite numbers: {', '.join(named)}{more}; their last good "
-            "parameters are kept, the others go on. A smaller lr may help",
-            DivergenceWarning,
-            stacklevel=3,
-        )
-    return diverged
-
-
-def _bar(steps: int, first: int):
-    from tqdm import tqdm  # of the notebooks, not needed otherwise
-
-    return tqdm(total=steps, initial=first, unit="step")

@@ -1,6 +1,7 @@
 """Least squares: the steps of torch.optim, stopped and resumed, and what goes wrong."""
 
 import math
+import os
 import re
 import warnings
 from dataclasses import replace
@@ -227,11 +228,11 @@ def test_the_file_of_a_network_that_begins_alike_is_refused(tmp_path):
             next(run(second, **settings))
 
 
-@pytest.mark.parametrize("change", [{"step": 20}, {"mean": None}, {"square": None}])
+@pytest.mark.parametrize("change", [{"step": 20}, {"mean": 2}, {"square": 2}])
 def test_the_file_of_a_run_from_another_state_is_refused(change, tmp_path):
     _, state, *_ = run(mmnn())
     list(run(mmnn(), start=state, checkpoint=tmp_path / "run.pt"))
-    change = {k: torch.zeros_like(state.mean) if v is None else v for k, v in change.items()}
+    change = {k: v if k == "step" else v * getattr(state, k) for k, v in change.items()}
     with pytest.raises(CheckpointError, match="another start"):
         next(run(mmnn(), start=replace(state, **change), checkpoint=tmp_path / "run.pt"))
 
@@ -260,8 +261,49 @@ def test_what_one_does_to_a_state_changes_nothing():
     calm = list(run(mmnn(2)))
     for state in run(mmnn(2)):
         same(state, calm[state.step // 10])
-        for name in ("theta", "mean", "square", "diverged", "losses", "loss"):
+        for name in ("theta", "mean", "square", "diverged", "loss"):
             getattr(state, name).fill_(3)
+
+
+def test_states_share_their_losses_with_each_other_but_not_with_the_run(tmp_path):
+    calm, states = list(run(mmnn(2))), []
+    for state in run(mmnn(2), checkpoint=tmp_path / "run.pt"):
+        state.losses.fill_(3)
+        states.append(state)
+    assert states[0].losses.data_ptr() == states[-1].losses.data_ptr()
+    same(next(run(mmnn(2), checkpoint=tmp_path / "run.pt")), calm[-1])
+
+
+@pytest.mark.parametrize("gone", ["closed", "on"])
+def test_a_run_begun_again_is_not_overwritten_by_the_one_before(gone, tmp_path):
+    file = tmp_path / "run.pt"
+    old = run(mmnn(), checkpoint=file, seconds=0)
+    next(old), next(old)
+    *_, end = run(mmnn(), checkpoint=file)
+    if gone == "closed":
+        old.close()
+    else:
+        assert next(old).step == 20
+    same(next(run(mmnn(), checkpoint=file)), end)
+
+
+def test_an_interruption_while_the_file_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "run.pt"
+    *_, end = run(mmnn())
+    states = run(mmnn(), checkpoint=file, seconds=0)
+    next(states)
+
+    def interrupted(handle):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(states)
+    assert [f.name for f in tmp_path.iterdir()] == ["run.pt"]
+    *rest, last = run(mmnn(), checkpoint=file)
+    assert rest[0].step == 0
+    same(last, end)
 
 
 # --- divergence -----------------------------------------------------------------------------
@@ -329,6 +371,53 @@ def test_a_divergence_is_told_once(tmp_path):
     assert len(told) == 1
 
 
+def test_squares_of_gradients_that_overflow_are_named():
+    """In float32 a gradient of 1e22 has no square, and Adam would stand still unnoticed."""
+    y = 1e15 * Y.float()
+    network = mmnn(dtype=torch.float32)
+    start = network.theta.detach() * 1e3
+    weights = {"start": start, "batch": None, "every": 1, "steps": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DivergenceWarning)
+        list(run(network, X.float(), y, **weights))
+    with pytest.warns(DivergenceWarning, match="the only one at step 1;"):
+        *_, end = run(network, X.float(), 1e3 * y, **weights)
+    assert end.diverged == 1 and torch.equal(end.theta, start)
+
+
+@pytest.mark.parametrize("large", ["start", "y"])
+def test_a_start_without_a_finite_loss_is_refused(large):
+    network = mmnn(2, dtype=torch.float32)
+    start = network.theta.detach().clone()
+    start[1] *= 1e30 if large == "start" else 1
+    y = Y.float() * (1e30 if large == "y" else 1)
+    with pytest.raises(ValueError, match=r"start must have a finite loss, got (inf|nan) at index"):
+        next(run(network, X.float(), y, start=start))
+
+
+def test_a_start_whose_parts_do_not_fit_is_refused():
+    _, state, *_ = run(mmnn(2))
+    for change, words in [
+        ({"mean": state.mean.float()}, "start.mean must fit .*float64.*got torch.float32"),
+        ({"square": state.square[:, :3]}, r"start.square must fit .*got .*\(2, 3\)"),
+        ({"diverged": state.diverged.int()}, "start.diverged must fit .*int64.*got torch.int32"),
+        ({"losses": state.losses[:, :1]}, r"start.losses must fit .*\(2,\), got .*\(1,\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            next(run(mmnn(2), start=replace(state, **change)))
+    _, plain_descent, *_ = run(mmnn(2), optimizer="gd")
+    with pytest.raises(ValueError, match="start must be a Fit by Adam, where Adam is to go on"):
+        next(run(mmnn(2), start=plain_descent))
+
+
+def test_a_network_with_an_attribute_called_members_is_like_any_other():
+    network = plain()
+    network.members = "Ada, Grace"
+    *_, end = run(network)
+    *_, usual = run(plain())
+    same(end, usual)
+
+
 def test_nothing_is_said_where_nothing_diverges():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DivergenceWarning)
@@ -375,6 +464,13 @@ def test_a_recorded_step_is_the_step():
         (ValueError, {"lr": math.nan}, "lr must be positive and finite, got nan"),
         (ValueError, {"decay": (2.0, 3)}, "decay must be .q, k. with 0 < q ≤ 1"),
         (ValueError, {"decay": 0.9}, "decay must be .q, k."),
+        (ValueError, {"decay": torch.ones(2)}, "decay must be .q, k..*got tensor"),
+        (ValueError, {"decay": (torch.ones(2), 3)}, "decay must be .q, k."),
+        (ValueError, {"decay": (True, 3)}, "decay must be .q, k."),
+        (ValueError, {"decay": (0.9, 3.5)}, "decay must be .q, k."),
+        (ValueError, {"lr": True}, "lr must be positive and finite, got True"),
+        (ValueError, {"lr": torch.tensor(0.1)}, "lr must be positive and finite, got tensor"),
+        (ValueError, {"seconds": True}, "seconds must be a number ≥ 0, got True"),
         (ValueError, {"decay": (0.9, 0)}, "decay must be .q, k."),
         (ValueError, {"optimizer": "sgd"}, "optimizer must be 'adam' or 'gd', got 'sgd'"),
         (TypeError, {"generator": None}, "generator must be a torch.Generator on the CPU"),
