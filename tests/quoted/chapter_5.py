@@ -32,6 +32,7 @@ QUOTED = {
     "l_adam": approx(0.927, abs=0.005),
     "l_adam1": approx(0.933, abs=0.005),
     "l_slope": approx(0.753, abs=0.005),
+    "l_behind": Within(98, 100),
     "l_halves": Within(17, 18.6),
     "l_device": "CPU, 2 cores, x86_64",
     "l_date": "2026-11-22",
