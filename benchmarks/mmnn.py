@@ -1,4 +1,8 @@
-"""Training steps of networks of balanced layers: many small products, and Adam."""
+"""Training steps of networks of balanced layers: many small products, and Adam.
+
+Steps are timed, and nothing else: each version makes its network, takes its steps, and only then,
+when the clock stands, the outputs that are compared.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from dynbook.mmnn import MMNN
-from dynbook.regression import fit, pass_order
+from dynbook.regression import _objective, _Path, _start, pass_order  # fit would count its losses
 
 LR = 1e-5  # so small that all versions stay together, to the rounding
 
@@ -39,14 +43,14 @@ def case(
     here, there, target, chosen = network(), x.to(device), y.to(device), rows.to(device)
 
     def ours():
-        generator = torch.Generator().manual_seed(1)
-        run = fit(here, there, target, steps=steps, batch=batch, lr=LR, generator=generator,
-                  every=steps)  # fmt: skip
-        *_, end = run
-        return here(there, end.theta).detach()
+        path = _Path(*_objective(here), there, target, batch, seed, lambda step: LR, True)
+        path.begin(_start(here, None, "adam"), 1)
+        for _ in range(steps):
+            path.step()
+        return lambda: here(there, path.theta).detach()
 
     def eager(net, many, x, y, rows, **options):
-        outputs = []
+        modules = []
         for member in range(many):
             module = plain(net, member)
             moving = [p for p in module.parameters() if p.requires_grad]
@@ -55,8 +59,8 @@ def case(
                 adam.zero_grad()
                 mse_loss(module(x[chosen]), y[chosen]).backward()
                 adam.step()
-            outputs.append(module(x).detach())
-        return torch.stack(outputs)
+            modules.append(module)
+        return lambda: torch.stack([module(x).detach() for module in modules])
 
     versions = {
         "dynbook": ours,
@@ -77,7 +81,7 @@ def case(
         task=f"{steps} steps of Adam, batch {batch}, float32",
         versions=versions,
         share=share,
-        reference=eager(network(torch.float64, "cpu"), few, *double, rows),
+        reference=eager(network(torch.float64, "cpu"), few, *double, rows)(),
         measure="f",
     )
 
@@ -123,8 +127,12 @@ def _jax(network, x, y, rows):
             return (outer, m, v, t), None
 
         zero = jax.tree.map(jnp.zeros_like, outer)
-        outer = jax.lax.scan(step, (outer, zero, zero, jnp.float32(0)), rows)[0][0]
-        return output(outer, inner, x)
+        return jax.lax.scan(step, (outer, zero, zero, jnp.float32(0)), rows)[0][0]
 
-    run = jax.jit(jax.vmap(trained))
-    return lambda: np.asarray(run(inner, outer))
+    run, outputs = jax.jit(jax.vmap(trained)), jax.vmap(lambda *maps: output(*maps, x))
+
+    def steps():
+        end = jax.block_until_ready(run(inner, outer))
+        return lambda: np.asarray(outputs(end, inner))
+
+    return steps

@@ -27,7 +27,8 @@ class Decomposition:
 
     ψ_i is a_i left of its cell, b_i right of it and linear between; f_i = f∘L_i with L_i the
     straight line from [a_i, b_i] back to the cell. So f_i∘ψ_i is f at x clipped to the cell: of the
-    n terms one is f(x), the others are f at inner knots, and f need not even be continuous.
+    n terms one is f(x), the others are f at inner knots. This needs no continuity of f; but x comes
+    back from its range rounded, so that within rounding of a jump f may be that of its other side.
 
     Attributes
     ----------
