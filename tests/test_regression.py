@@ -365,6 +365,19 @@ def test_adam_leaves_who_has_diverged_at_rest_and_the_others_alone(every):
     torch.testing.assert_close(end.theta[0], alone.theta[0])
 
 
+def test_parameters_may_leave_where_the_loss_does_not():
+    """x/w is 0 and the loss that of y where a step has made w infinite."""
+
+    class Quotient(Root):
+        def forward(self, x):
+            return x / self.w
+
+    options = {"steps": 6, "batch": None, "optimizer": "gd", "lr": 1e308, "every": 3}
+    with pytest.warns(DivergenceWarning, match="at step 1"):
+        *_, end = run(Quotient(), 10 * X, -10 * X, **options)
+    assert end.theta == 1 and end.diverged == 1
+
+
 def test_a_divergence_is_told_once(tmp_path):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
