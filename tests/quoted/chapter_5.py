@@ -122,7 +122,7 @@ QUOTED = {
     # 5.5: the learning front. Bands of the live ones: medians over all triples of eight other seeds
     # (front and components) and six (fully connected), widened, or of eight seeds (kernels); the
     # others are recorded
-    "p_first": Within(100, 300),
+    "p_first": Within(100, 400),
     "p_ours": Within(9, 10),
     "p_plain": Within(3, 7),
     "p_device": "device",
