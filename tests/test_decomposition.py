@@ -59,6 +59,13 @@ def test_the_ends_of_a_cell_and_of_its_range_are_met_to_the_bit():
     assert torch.equal(d.inner(knots), torch.where(right, ranges[:, 1:], ranges[:, :1]))
 
 
+def test_at_an_inner_knot_the_derivative_is_that_of_the_function():
+    knots, ranges = zigzag(7)
+    x = knots.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(divide(torch.exp, knots, ranges)(x).sum(), x)
+    torch.testing.assert_close(slope, torch.exp(knots))
+
+
 def test_steep_functions_are_told_knots_rounded_as_the_samples_are():
     """Rounded to float32, 0.1 moves by 1.5e-9, and sin 10⁶x by 1e-3."""
     knots, _ = zigzag(30)
