@@ -74,8 +74,8 @@ QUOTED = {
     "m_between": Within(1e-4, 1.5e-2),
     "m_deep": approx(0.07119, rel=1e-3),
     "m_single": approx(0.1667, rel=0.01),
-    # 5.3: two functions of one variable. Bands of n_small, n_before and n_after…: six other seeds of
-    # networks and batches, widened. Lines and hats are deterministic, the rest is recorded
+    # 5.3: two functions of one variable. Bands of n_small, n_before and n_after…: six other seeds
+    # of networks and batches, widened. Lines and hats are deterministic, the rest is recorded
     "n_device": "device",
     "n_date": "date",
     "n_commit": "commit",
