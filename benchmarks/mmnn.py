@@ -44,7 +44,7 @@ def case(
 
     def ours():
         path = _Path(*_objective(here), there, target, batch, seed, lambda step: LR, True)
-        path.begin(_start(here, None, "adam"), 1)
+        path.begin(_start(here, None, "adam"))
         for _ in range(steps):
             path.step()
         return lambda: here(there, path.theta).detach()

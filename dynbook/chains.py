@@ -32,11 +32,14 @@ _KNOWN = {  # under other names
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Parameters that may change in place, views of them, and memory for their gradient.
+    """The maps of a network at parameters that may change in place, and memory for their gradient.
 
     :meth:`Chain.hold` makes it, for trainings that call :meth:`Chain.loss_and_gradients` often.
+    Trained maps are views of ``theta``, the others the network's buffers as they were then;
+    ``slopes`` are views of ``gradient``, which such a call fills.
     """
 
+    network: Chain
     theta: Tensor
     maps: list[tuple[Tensor, Tensor]]
     gradient: Tensor
@@ -90,12 +93,7 @@ class Chain(nn.Module):
                 self.register_buffer(f"bias_{i}", b if self.members else b[0])
         theta = torch.cat(theta, -1)
         self.theta = nn.Parameter(theta if self.members else theta[0])
-        tried = activation(theta.new_zeros(2, 3))
-        if getattr(tried, "shape", None) != (2, 3) or tried.dtype != dtype:
-            raise ValueError(
-                "activation must act entry by entry and keep the dtype, but takes a (2, 3) "
-                f"{dtype} tensor to {kind(tried)}, {tuple(getattr(tried, 'shape', ()))}"
-            )
+        _entry_by_entry(activation, theta.detach())
 
     def maps(self, theta: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Weights (..., m, n) and biases (..., m) of all maps; those trained are views of theta.
@@ -158,19 +156,20 @@ class Chain(nn.Module):
         return states
 
     def hold(self, theta: Float[Tensor, "*m p"]) -> Held:
-        """Views of theta, and of memory for a gradient, that many steps can use again.
+        """The maps at theta, and memory for a gradient, that many steps can use again.
 
         Raises
         ------
         TypeError, ValueError
             As :meth:`maps`.
         """
+        maps = self.maps(theta)  # refuses what is no theta
         gradient = torch.empty_like(theta, memory_format=torch.contiguous_format)
-        pairs = self.maps(theta), self.maps(gradient)
+        pairs = maps, self.maps(gradient)
         if theta.shape[:-1].numel() == 1:  # products of matrices are faster than batches of one
             pairs = ([(w.view(w.shape[-2:]), b.view(-1)) for w, b in some] for some in pairs)
         maps, slopes = pairs
-        return Held(theta, maps, gradient, slopes)
+        return Held(self, theta, maps, gradient, slopes)
 
     def loss_and_gradients(
         self,
@@ -181,15 +180,17 @@ class Chain(nn.Module):
         """Mean square error over points and outputs, and its derivatives by theta.
 
         By hand for ReLU, tanh and sine (as functions of torch, or its modules): nothing is
-        recorded, the products of matrices are taken in the order that is fastest, on the CPU those
-        of float32 by oneDNN where they are large. Other activations are left to autograd. So many
-        points are taken at a time as leave their hidden values in the cache. Of a theta that is
-        held (:meth:`hold`) the gradient stands in its memory until the next call.
+        recorded, and the products of matrices are taken in the order that is fastest; for one
+        member on the CPU, those of float32 by oneDNN where they are large. Other activations are
+        left to autograd. So many points are taken at a time, 64 at least, as leave their hidden
+        values in the cache. Of a theta that is held (:meth:`hold`) the gradient stands in its
+        memory until the next call.
 
         Raises
         ------
         TypeError, ValueError
-            As :meth:`forward`; or if y is no tensor (N, out) of the network's dtype.
+            If x is no tensor (N, d), N ≥ 1, or y no tensor (N, out), of the network's dtype; theta
+            as for :meth:`maps`, or if another network holds it.
         """
         return self._summed(x, y, theta, slopes=True)
 
@@ -199,7 +200,20 @@ class Chain(nn.Module):
         y: Float[Tensor, "N out"],
         theta: Float[Tensor, "*m p"] | None = None,
     ) -> Float[Tensor, "*m"]:
-        """Mean square error over points and outputs, as :meth:`loss_and_gradients` finds it."""
+        """Mean square error over points and outputs, as :meth:`loss_and_gradients` finds it.
+
+        Autograd sees nothing of it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`loss_and_gradients`; or if theta requires a gradient, which would be cut.
+        """
+        if isinstance(theta, Tensor) and theta.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                "theta must not require a gradient, which loss does not record: give "
+                "theta.detach(), or take the mean square of network(x, theta) − y"
+            )
         return self._summed(x, y, theta, slopes=False)[0]
 
     @torch.no_grad()
@@ -208,6 +222,8 @@ class Chain(nn.Module):
         self._fitting(x, y)
         if not isinstance(theta, Held):
             theta = self.hold(self.theta.detach() if theta is None else theta)
+        elif theta.network is not self:
+            raise ValueError("theta must be held by this network, but another's hold made it")
         known = any(self.activation is name for name in _SLOPES)  # others may have no hash
         one = self._by_hand if known else self._by_autograd
         pieces = zip(self._pieces(x, theta.theta), self._pieces(y, theta.theta), strict=True)
@@ -216,7 +232,7 @@ class Chain(nn.Module):
             gradient = gradient if i or not slopes else gradient.clone()
             more, slope = one(*piece, theta, y.numel(), slopes)
             loss, gradient = loss + more, gradient.add_(slope) if slopes else gradient
-        return loss, gradient
+        return loss, theta.gradient.copy_(gradient) if slopes else gradient
 
     def _by_hand(
         self, x: Tensor, y: Tensor, theta: Held, scale: int, slopes: bool
@@ -262,7 +278,7 @@ class Chain(nn.Module):
     def _pieces(self, x: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
         """The rows of x, as many at a time as leave their hidden values in the cache."""
         room = 2**26 if x.is_cuda else 2**19
-        rows = room // (theta[..., 0].numel() * max(m for m, _ in self.shapes))
+        rows = room // (max(theta[..., 0].numel(), 1) * max(m for m, _ in self.shapes))
         return x.split(max(rows, 64))
 
     def _points(self, x: Tensor) -> Tensor:
@@ -336,6 +352,23 @@ def _activation(activation: Activation) -> Activation:
                 f"{type(activation).__name__}"
             )
     return activation
+
+
+def _entry_by_entry(activation: Activation, like: Tensor) -> None:
+    """Refuses an activation that keeps no shape or dtype, draws numbers or mixes entries."""
+    tried = activation(like.new_zeros(2, 3))
+    if getattr(tried, "shape", None) != (2, 3) or tried.dtype != like.dtype:
+        raise ValueError(
+            "activation must act entry by entry and keep the dtype, but takes a (2, 3) "
+            f"{like.dtype} tensor to {kind(tried)}, {tuple(getattr(tried, 'shape', ()))}"
+        )
+    z = torch.linspace(-2, 2, 40).to(like).view(2, 20)
+    alone = [activation(one.clone().view(1, 1)).sum() for one in z.flatten()]
+    if not torch.allclose(activation(z.clone()).flatten(), torch.stack(alone), 1e-3, 1e-4, True):
+        raise ValueError(
+            "activation must act entry by entry, and alike each time, but takes entries elsewhere "
+            "when they are alone: does it draw random numbers, or take a mean?"
+        )
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

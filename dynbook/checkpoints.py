@@ -73,18 +73,31 @@ class Keeper:
         if self.file and time.monotonic() >= self.due:
             self._write(state)
 
-    def close(self, state: Any) -> None:
-        """Write the state, if it is not on the disk."""
-        if self.file and state is not self.saved:
-            self._write(state)
+    def close(self, state: Any, error: BaseException | None = None) -> None:
+        """Write the state, if it is not on the disk.
+
+        Where an error ends the run, one of the disk does not take its place but is noted in it; a
+        generator that is closed (GeneratorExit) could not tell it.
+        """
+        try:
+            if self.file and state is not self.saved:
+                self._write(state)
+        except Exception as failure:
+            if error is None or isinstance(error, GeneratorExit):
+                raise
+            told = f"The state of step {state.step} is not on the disk: {failure!r}"
+            if hasattr(error, "add_note"):
+                error.add_note(told)
+            else:  # before Python 3.11
+                error.args = *error.args, told
 
     def _write(self, state: Any) -> None:
         stamp = self._stamp()
         others = stamp not in (None, self.seen)
-        if others and resume(self.file, self.run, self.start)["step"] > state.step:
-            return
-        write(self.file, self.run, vars(state))
-        self.due, self.saved, self.seen = time.monotonic() + self.seconds, state, self._stamp()
+        if not others or resume(self.file, self.run, self.start)["step"] <= state.step:
+            write(self.file, self.run, vars(state))
+            self.saved, self.seen = state, self._stamp()
+        self.due = time.monotonic() + self.seconds
 
     def _stamp(self) -> tuple[int, ...] | None:
         if not self.file.exists():

@@ -102,8 +102,11 @@ class Decomposition:
         In cell k only row k moves; the others stand at e_i(b_i), i < k, or e_i(a_i), i > k: the
         errors of all parts at the ends of their ranges are felt everywhere.
 
-        Raises as :meth:`inner` and :meth:`outer`; ValueError if there are not n parts.
+        Raises as :meth:`inner` and :meth:`outer`; TypeError or ValueError if parts are not n
+        functions in a sequence.
         """
+        if not isinstance(parts, Sequence):
+            raise TypeError(f"parts must be a list of functions, one a cell, got {kind(parts)}")
         if len(parts) != len(self.ranges):
             raise ValueError(f"parts must be {len(self.ranges)}, one a cell, got {len(parts)}")
         y = self.inner(x)
@@ -166,7 +169,7 @@ def divide(
     if (ranges[:, 0] == ranges[:, 1]).any():
         i = int((ranges[:, 0] == ranges[:, 1]).nonzero()[0])
         raise ValueError(f"ranges must have a_i ≠ b_i, got {ranges[i, 0]:g} twice at index {i}")
-    return Decomposition(f, knots, ranges)
+    return Decomposition(f, knots.clone(), ranges.clone())
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,7 @@ def stretch(
     images = increasing("images", increasing("images", images).to(knots))
     if len(images) != len(knots):
         raise ValueError(f"images must be as many as knots, {len(knots)}, got {len(images)}")
-    return Stretched(f, knots, images)
+    return Stretched(f, knots.clone(), images.clone())
 
 
 def halves(f: Function) -> tuple[Function, Function]:

@@ -39,7 +39,7 @@ class Training:
         The step at which a member left the finite numbers, −1 if it did not.
     seen : Tensor (K, …), optional
         What ``observe`` said of the K states yielded so far, this one included; the states that a
-        run yields share its rows.
+        run yields may share its rows.
     random : Tensor, optional
         State of the generator.
     """
@@ -110,15 +110,17 @@ def descend(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or size, a step changes shape, dtype or device, there
-        are fewer than n maps, or what is to be resumed cannot be: an iterable that cannot begin
-        anew, or steps that draw from elsewhere than generator.
+        If an argument is of the wrong kind or size, a step changes shape, dtype or device, what
+        ``observe`` returns changes shape or dtype, there are fewer than n maps, or what is to be
+        resumed cannot be: an iterable that cannot begin anew, or steps that draw from elsewhere
+        than generator.
     CheckpointError
         If the file is damaged, or belongs to another run: to other shapes, dtype, n or every, to
         another start or observe, or to a first step that goes elsewhere (another loss, learning
         rate or minibatch).
     OSError
-        If the file cannot be written.
+        If the file cannot be written. Another exception that ends the run, such as
+        KeyboardInterrupt, comes first, with a note that names the state that is not on the disk.
     """
     n, every = whole("n", n, least=0), whole("every", every)
     if n % every:
@@ -144,7 +146,7 @@ def descend(
         raise ValueError(f"seconds must be a number ≥ 0, got {seconds!r:.40}")
     file = None if checkpoint is None else writable("checkpoint", checkpoint)
     keeper = Keeper(file, seconds)
-    return _run(steps, start, n, _Log(observe, every, n), keeper, generator, progress)
+    return _run(steps, start, n, _Log(observe, every), keeper, generator, progress)
 
 
 def _run(steps, now, n, log, keeper, generator, progress):
@@ -166,12 +168,14 @@ def _run(steps, now, n, log, keeper, generator, progress):
                         bar.set_postfix_str(f"{(told >= 0).sum()} diverged")
                     yield log.shown(now)
                 if now.step == n:
-                    return
+                    break
                 now = log(_advanced(now, next(maps), generator))  # a whole state, or none
                 if bar is not None:
                     bar.update()
-        finally:
-            keeper.close(now)
+        except BaseException as error:
+            keeper.close(now, error)
+            raise
+        keeper.close(now)
 
 
 @torch.no_grad()
@@ -197,18 +201,25 @@ def _maps(steps: Map | Iterable[Map], first: int, n: int) -> Iterator[Map]:
 
 
 class Rows:
-    """A tensor that grows row by row.
+    """A tensor that grows row by row, in memory that is doubled when it is full.
 
     It is held twice, for the run and for those who look on: a copy for each state yielded would
     cost the square of their number.
     """
 
-    def __init__(self, known: Tensor, most: int):
+    def __init__(self, known: Tensor):
         self.count = len(known)
-        self.all = known.new_empty(2, max(most, self.count + 1), *known.shape[1:])
+        self.all = known.new_empty(2, max(2 * self.count, 16), *known.shape[1:])
         self.all[:, : self.count] = known
 
     def add(self, row: Tensor) -> None:
+        if (row.shape, row.dtype) != (self.all.shape[2:], self.all.dtype):
+            raise ValueError(
+                f"observe must return {self.all.dtype}, shape {tuple(self.all.shape[2:])}, as at "
+                f"the states before, got {row.dtype}, {tuple(row.shape)}"
+            )
+        if self.count == self.all.shape[1]:  # full: twice the room
+            self.all = torch.cat([self.all, torch.empty_like(self.all)], 1)
         self.all[:, self.count] = row
         self.count += 1
 
@@ -226,15 +237,15 @@ class Rows:
 class _Log:
     """What ``observe`` says of the states at multiples of every, in one tensor."""
 
-    def __init__(self, observe: Callable[[Tensor], Tensor] | None, every: int, n: int):
-        self.observe, self.every, self.most = observe, every, 1 + n // every
+    def __init__(self, observe: Callable[[Tensor], Tensor] | None, every: int):
+        self.observe, self.every = observe, every
         self.rows: Rows | None = None
 
     def __call__(self, now: Training) -> Training:
         if self.observe is None or now.step % self.every:
             return now
         row = self.of(now.theta)
-        self.rows = self.rows or Rows(row.new_empty(0, *row.shape), self.most)
+        self.rows = self.rows or Rows(row.new_empty(0, *row.shape))
         self.rows.add(row)
         return replace(now, seen=self.rows.own)
 
@@ -248,7 +259,7 @@ class _Log:
 
     def going_on(self, now: Training) -> Training:
         """The state, with a copy of what was seen."""
-        self.rows = Rows(now.seen, self.most)
+        self.rows = Rows(now.seen)
         return replace(now, seen=self.rows.own)
 
     def shown(self, now: Training) -> Training:

@@ -192,7 +192,7 @@ def interpolate(f: Callable[[Tensor], Tensor], nodes: Sequence[Tensor]) -> Eleme
         raise TypeError(f"nodes must share dtype and device, got {len(kinds)} kinds")
     x = torch.cartesian_prod(*nodes).reshape(-1, len(nodes))
     y = _outputs(can_be_called("f", f)(x.clone()), len(x), "f(nodes)")
-    return Elements(nodes, y.reshape(*map(len, nodes), -1))
+    return Elements(tuple(axis.clone() for axis in nodes), y.reshape(*map(len, nodes), -1))
 
 
 def least_squares(
@@ -226,7 +226,7 @@ def least_squares(
     nodes, x = _grid(nodes), states("x", x)
     if x.ndim != 2:
         raise ValueError(f"x must have shape (N, d), one sample a row, got {tuple(x.shape)}")
-    y, nodes = _outputs(y, len(x), "y"), _grid([axis.detach().to(x) for axis in nodes])
+    y, nodes = _outputs(y, len(x), "y"), _grid([axis.detach().to(x, copy=True) for axis in nodes])
     index, weight = _corners(x.double().cpu(), [axis.double().cpu() for axis in nodes])
     shape = tuple(map(len, nodes))
     rows = np.tile(np.arange(len(x)), len(index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from torch.nn.functional import mse_loss
 from torch.optim.adam import adam
 
 from dynbook.chains import Chain, by_autograd
-from dynbook.checkpoints import Keeper, digest, writable
+from dynbook.checkpoints import Keeper, alike, digest, writable
 from dynbook.descent import flatten, module_loss
 from dynbook.domains import cpu_generator, finite, first_bad, kind, whole
 from dynbook.ensembles import Rows, bar_of, tell
@@ -40,10 +41,13 @@ class Fit:
         The step at which a member's loss, parameters or ``square`` were found to have left the
         finite numbers, −1 if they did not.
     losses : Tensor (K, ...)
-        ``loss`` of all states yielded so far, this one included; the states that a run yields share
-        its rows.
+        ``loss`` of all states yielded so far, this one included; the states that a run yields may
+        share its rows.
     mean, square : Tensor (..., p)
-        Adam's averages of the gradient and its square; 0 under gradient descent.
+        Adam's averages of the gradient and of its square; gradient descent leaves them as they
+        were at its start, 0 if nothing else is given.
+    optimizer : {"adam", "gd"}
+        What makes the steps.
     """
 
     step: int
@@ -53,6 +57,7 @@ class Fit:
     losses: Float[Tensor, "K ..."]
     mean: Float[Tensor, "*b p"]
     square: Float[Tensor, "*b p"]
+    optimizer: str = "adam"
 
 
 def fit(
@@ -93,12 +98,14 @@ def fit(
     ----------
     network : torch.nn.Module
         :class:`~dynbook.mmnn.MMNN` and :class:`~dynbook.mmnn.FullyConnected`, with members or
-        without, have ``loss_and_gradients`` that is used here; of any other, autograd and
+        without, have ``loss_and_gradients`` that is used here; of any other, and of those with
+        forward hooks or a ``forward`` that is not their own, autograd and
         :func:`~dynbook.descent.module_loss` make it. The network itself is not changed: its values
         for a state are ``network(x, state.theta)``, or those after
         ``load_flat(network, state.theta)``.
     x, y : Tensor (P, d), (P, out)
-        Data, on the network's device and in its dtype.
+        Data, on the network's device and in its dtype. They are not copied, and must not change
+        before the run has ended.
     steps : int
         Steps in all, counted from step 0.
     batch : int, optional
@@ -134,18 +141,21 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is of the wrong kind, shape or size, x, y or the loss of the start is not
-        finite, or Adam is to go on from a Fit by gradient descent.
+        finite, start is a Fit of another network or to other data, or Adam is to go on from a Fit
+        by gradient descent.
     CheckpointError
         If the file is damaged or belongs to another run: to other settings, data or fixed numbers,
-        another start, or one whose loss is another, as with another activation.
+        another network or start, or one whose loss is another.
     OSError
-        If the file cannot be written.
+        If the file cannot be written. Another exception that ends the run, such as
+        KeyboardInterrupt, comes first, with a note that names the state that is not on the disk.
     """
     steps, every = whole("steps", steps, least=0), whole("every", every)
     if steps % every:
         raise ValueError(
             f"steps must be a multiple of every, so that the end is yielded: {steps}, {every}"
         )
+    given = start
     (loss, slope), start = _objective(network), _start(network, start, optimizer)
     if steps < start.step or (steps - start.step) % every:
         raise ValueError(
@@ -173,18 +183,33 @@ def fit(
     if batch is not None:
         batch = whole("batch", batch, most=len(x))
         seed = torch.randint(2**62, (), generator=cpu_generator(generator)).item()
-    with torch.no_grad():  # refuses data that do not fit, and tells this run from others
-        tried = loss(x[: 1 << 14], y[: 1 << 14], start.theta)
+    try:
+        with torch.no_grad():  # refuses data that do not fit, and tells this run from others
+            tried = loss(x[: 1 << 14], y[: 1 << 14], start.theta)
+    except RuntimeError as error:
+        raise ValueError(
+            f"x must be points that the network takes, in its dtype, got {kind(x)}, shape "
+            f"{tuple(x.shape)}: {error}"
+        ) from error
     if (~tried.isfinite() & (start.diverged < 0)).any():
         raise ValueError(
             f"start must have a finite loss, got {first_bad(tried)}: its numbers, or those of x or "
             "y, are too large, or the network makes no number of them"
         )
+    if isinstance(given, Fit) and len(given.losses):
+        whole_loss = _whole_loss(loss, x, y, start.theta)
+        near = _rounded(whole_loss, y)
+        if not alike(torch.stack([start.loss, start.loss]), near):
+            raise ValueError(
+                "start must be a Fit of this network to these data, but its loss is "
+                f"{start.loss.tolist()!s:.40}, not {whole_loss.tolist()!s:.40}: give start.theta, "
+                "to begin anew"
+            )
     file = None if checkpoint is None else writable("checkpoint", checkpoint)
     run = file and {
         "shape": tuple(start.theta.shape),
         "dtype": str(start.theta.dtype),
-        "network": type(network).__name__,
+        **_described(network),
         "steps": steps,
         "every": every,
         "batch": batch,
@@ -198,9 +223,7 @@ def fit(
             dict(network.named_buffers()),
             {name: p for name, p in network.named_parameters() if not p.requires_grad},
         ),
-        "loss of the start": torch.stack(
-            [tried, 1e3 * torch.finfo(tried.dtype).eps * tried.abs()]
-        ).cpu(),
+        "loss of the start": _rounded(tried, y).cpu(),
     }
     rate, adamic = lambda t: lr * factor ** (t // period), optimizer == "adam"
     path = _Path(loss, slope, x, y, batch, seed, rate, adamic)
@@ -218,7 +241,7 @@ def _run(path, now, steps, every, keeper, run, progress) -> Iterator[Fit]:
     """The states that are yielded, on file from time to time."""
     now = Fit(**keeper.begin(run, vars(now)))
     told, going_on = now.diverged, len(now.losses) > 0
-    path.begin(now, 1 + (steps - now.step) // every)
+    path.begin(now)
     with bar_of(steps, now.step, progress) as bar:
         try:
             while True:
@@ -230,14 +253,16 @@ def _run(path, now, steps, every, keeper, run, progress) -> Iterator[Fit]:
                     bar.set_postfix_str(f"mean square error {now.loss.nanmedian():.2g}")
                 yield path.shown(now)
                 if now.step >= steps:
-                    return
+                    break
                 for _ in range(every):
                     path.step()
                     if bar is not None:
                         bar.update()
-        finally:
+        except BaseException as error:
             if len(now.losses):
-                keeper.close(now)
+                keeper.close(now, error)
+            raise
+        keeper.close(now)
 
 
 _FATE = "their last good parameters are kept, the others go on. A smaller lr may help"
@@ -251,8 +276,8 @@ class _Path:
         self.batch, self.seed, self.adamic = batch, seed, adamic
         self.orders, self.graph = (-1, None, None), None
 
-    def begin(self, now: Fit, more: int) -> None:
-        self.count, self.losses = now.step, Rows(now.losses, len(now.losses) + more)
+    def begin(self, now: Fit) -> None:
+        self.count, self.losses = now.step, Rows(now.losses)
         dense = torch.contiguous_format  # Adam's kernel pairs numbers by their place in memory
         self.theta, self.mean, self.square, self.good = (
             t.clone(memory_format=dense) for t in (now.theta, now.mean, now.square, now.theta)
@@ -267,16 +292,17 @@ class _Path:
 
     def state(self) -> Fit:
         """Where the training is; those who have left the finite numbers are put back."""
-        loss = self._whole_loss()
+        loss = self._loss()
         gone = self._gone(loss)
         if gone.any():
             self.calm = False
             self._put_back(gone)
-            loss = torch.where(gone, self._whole_loss(), loss)
+            loss = torch.where(gone, self._loss(), loss)
         self.losses.add(loss)
         theta, diverged = self.theta.clone(), self.diverged.clone()
         mean, square = self.mean.clone(), self.square.clone()
-        return Fit(self.count, theta, loss, diverged, self.losses.own, mean, square)
+        name = "adam" if self.adamic else "gd"
+        return Fit(self.count, theta, loss, diverged, self.losses.own, mean, square, name)
 
     def shown(self, now: Fit) -> Fit:
         """A copy that can be changed without harm to the run."""
@@ -337,13 +363,23 @@ class _Path:
         chosen = slice(i * self.batch, (i + 1) * self.batch)
         return self.orders[1][chosen], self.orders[2][chosen]
 
-    @torch.no_grad()
-    def _whole_loss(self) -> Tensor:
-        """Mean square error on all data."""
-        total = 0
-        for x, y in zip(self.x.split(2**14), self.y.split(2**14), strict=True):
-            total = total + self.value(x, y, self.theta) * (len(x) / len(self.x))
-        return total
+    def _loss(self) -> Tensor:
+        return _whole_loss(self.value, self.x, self.y, self.theta)
+
+
+@torch.no_grad()
+def _whole_loss(value: Callable, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+    """Mean square error on all data."""
+    total = 0
+    for some, theirs in zip(x.split(2**14), y.split(2**14), strict=True):
+        total = total + value(some, theirs, theta) * (len(some) / len(x))
+    return total
+
+
+def _rounded(loss: Tensor, y: Tensor) -> Tensor:
+    """Losses, and by how much they may differ on another machine: f − y is rounded as y is."""
+    size = loss.abs() + loss.abs().sqrt() * y.abs().max()
+    return torch.stack([loss, 1e3 * torch.finfo(loss.dtype).eps * size])
 
 
 def _mean_square(out: Tensor, y: Tensor) -> Tensor:
@@ -357,10 +393,36 @@ def _mean_square(out: Tensor, y: Tensor) -> Tensor:
 
 def _objective(network: nn.Module) -> tuple[Callable, Callable]:
     """The loss (x, y, θ) ↦ L; and for a θ that changes in place, (x, y) ↦ L and its gradient."""
-    if isinstance(network, nn.Module) and hasattr(network, "loss_and_gradients"):
+    if _by_hand(network):
         return network.loss, partial(_slope_by_hand, network)
     of = module_loss(network, _mean_square)
     return lambda x, y, theta: of(theta, x, y), partial(_slope_by_autograd, of)
+
+
+def _by_hand(network: nn.Module) -> bool:
+    """Whether the network has ``loss_and_gradients``, and they are those of its values."""
+    if not isinstance(network, nn.Module) or not hasattr(network, "loss_and_gradients"):
+        return False
+    of = type(network)
+    own = of.forward is Chain.forward and "forward" not in vars(network)
+    hooks = network._forward_hooks or network._forward_pre_hooks
+    return (own or of.loss_and_gradients is not Chain.loss_and_gradients) and not hooks
+
+
+def _described(network: nn.Module) -> dict[str, object]:
+    """What tells a network from others, its numbers apart."""
+
+    def words(part: object) -> str:
+        return getattr(part, "__name__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
+
+    if not isinstance(network, Chain):
+        return {"network": type(network).__name__, "structure": digest(words(network))}
+    return {
+        "network": type(network).__name__,
+        "shapes": [tuple(shape) for shape in network.shapes],
+        "skips": sorted(network.skips),
+        "activation": words(network.activation),
+    }
 
 
 def _slope_by_hand(network: nn.Module, theta: Tensor) -> Callable:
@@ -373,7 +435,7 @@ def _slope_by_autograd(of: Callable, theta: Tensor) -> Callable:
 
 
 def _start(network: nn.Module, start: Fit | Tensor | None, optimizer: str) -> Fit:
-    members = network.members if isinstance(network, Chain) else None
+    members = network.members if isinstance(network, Chain) and _by_hand(network) else None
     own = flatten(network).view(*([members] if members else []), -1)
     theta = own if start is None else start.theta if isinstance(start, Fit) else start
     if not isinstance(theta, Tensor) or theta.dtype != own.dtype or theta.device != own.device:
@@ -387,28 +449,32 @@ def _start(network: nn.Module, start: Fit | Tensor | None, optimizer: str) -> Fi
             f"start must have shape (..., {', '.join(map(str, own.shape))}), the network's, got "
             f"{tuple(theta.shape)}"
         )
-    theta = finite("start", theta.detach())
+    theta = finite("start", theta.detach()).clone()
     if isinstance(start, Fit):
-        one = theta[..., 0]
+        step, one = whole("start.step", start.step, least=0), theta[..., 0]
         like = {"mean": theta, "square": theta, "loss": one, "diverged": one.long(), "losses": one}
         for name, other in like.items():
-            t = getattr(start, name)
-            shape = t.shape[name == "losses" :]
+            t, rows = getattr(start, name), int(name == "losses")
+            if not isinstance(t, Tensor) or t.ndim < rows:
+                raise TypeError(f"start.{name} must be a tensor that fits theta, got {kind(t)}")
+            shape = t.shape[rows:]
             if (shape, t.dtype, t.device) != (other.shape, other.dtype, other.device):
                 raise ValueError(
                     f"start.{name} must fit start.theta, {other.dtype}, shape "
                     f"{tuple(other.shape)}, got {t.dtype}, {tuple(shape)}"
                 )
-        if optimizer == "adam" and start.step and not start.square.any():
+        if optimizer == "adam" and step and start.optimizer != "adam":
             raise ValueError(
-                "start must be a Fit by Adam, where Adam is to go on, but has no square: give "
-                "start.theta, to begin at step 0"
+                "start must be a Fit by Adam, where Adam is to go on, but is one by "
+                f"{start.optimizer!r:.40}: give start.theta, to begin at step 0"
             )
-        return start
+        kept = {name: getattr(start, name).detach().clone() for name in like}
+        return replace(start, step=step, theta=theta, optimizer=optimizer, **kept)
     zero, lead = torch.zeros_like(theta), theta.shape[:-1]
     nowhere = torch.full(lead, -1, device=theta.device)
     loss = theta.new_full(lead, math.nan)
-    return Fit(0, theta, loss, nowhere, theta.new_empty(0, *lead), zero, zero)
+    rows = theta.new_empty(0, *lead)
+    return Fit(0, theta, loss, nowhere, rows, zero, zero, optimizer)
 
 
 def _number(value: object) -> bool:

@@ -1,11 +1,13 @@
 """Files of runs: what tells two of them apart, and what a disk or a stranger can do to one."""
 
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dynbook.checkpoints import CheckpointError, alike, digest, resume, write
+from dynbook.checkpoints import CheckpointError, Keeper, alike, digest, resume, write
 
 RUN = {"lr": 0.1, "start": digest(torch.ones(3))}
 STATE = {"step": 7, "theta": torch.arange(4.0)}
@@ -59,3 +61,14 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write(file, RUN, {**STATE, "step": 8})
     assert resume(file, RUN, STATE)["step"] == 7 and os.listdir(tmp_path) == ["run.pt"]
+
+
+def test_a_state_that_is_older_than_the_file_is_not_offered_again_at_once(tmp_path):
+    keeper = Keeper(tmp_path / "run.pt", seconds=100.0)
+    keeper.begin(RUN, STATE)
+    write(keeper.file, RUN, STATE)
+    keeper.offer(SimpleNamespace(**{**STATE, "step": 3}))
+    assert keeper.due > time.monotonic() + 50
+    assert resume(keeper.file, RUN, STATE)["step"] == 7
+    keeper.close(SimpleNamespace(**{**STATE, "step": 8}))
+    assert resume(keeper.file, RUN, STATE)["step"] == 8

@@ -273,3 +273,19 @@ def test_functions_that_do_not_halve_are_refused():
         inner(torch.tensor([2.0]))
     with pytest.raises(ValueError, match=r"y must have shape \(n,\)"):
         turning_points(torch.zeros(2, 2))
+
+
+def test_knots_that_change_afterwards_are_not_those_of_the_decomposition():
+    knots, ends = torch.tensor(CUT, dtype=F64), torch.tensor(REACH, dtype=F64)
+    pairs = torch.stack([ends[:-1], ends[1:]], -1)
+    cut, stretched = divide(bump, knots, pairs), stretch(bump, knots, ends)
+    for given in (knots, ends, pairs):
+        given.zero_()
+    for made in (cut, stretched):
+        assert made.knots.tolist() == list(CUT)
+    assert cut.ranges[0, 0] == -1 and stretched.images.tolist() == list(REACH)
+
+
+def test_parts_that_are_no_list_are_named():
+    with pytest.raises(TypeError, match="parts must be a list of functions, one a cell, got None"):
+        divide(bump, CUT).errors(None, X)

@@ -197,3 +197,14 @@ def test_bad_samples_and_grids_are_refused():
         interpolate(ring, (nodes[0], nodes[1].flip(0)))
     with pytest.raises(ValueError, match=r"f\(nodes\) must have shape \(16, outputs\)"):
         interpolate(lambda x: ring(x)[:3], nodes)
+
+
+def test_nodes_that_change_afterwards_are_not_those_of_the_elements():
+    for make in (
+        lambda axis: interpolate(lambda x: x, [axis]),
+        lambda axis: least_squares(scattered(50, 1), scattered(50, 1), [axis]),
+    ):
+        axis = torch.linspace(-1, 1, 5, dtype=F64)
+        u = make(axis)
+        axis.zero_()
+        assert u.nodes[0][-1] == 1

@@ -1,5 +1,7 @@
 """Networks of balanced layers: against torch's modules, autograd and counting by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -124,6 +126,7 @@ def test_losses_and_gradients_of_many_points_are_sums_over_the_pieces(activation
         loss, gradient = network.loss_and_gradients(x, y, theta)
         torch.testing.assert_close(loss, expected.detach())
         torch.testing.assert_close(gradient, slope)
+    assert theta.gradient is gradient
     torch.testing.assert_close(network.loss(x, y), expected.detach())
 
 
@@ -163,6 +166,12 @@ def test_memory_that_is_used_again_holds_the_gradient_of_the_last_call():
             now, fresh = (network.loss_and_gradients(x, y, t) for t in (held, theta))
             assert torch.equal(now[0], fresh[0]) and torch.equal(now[1], fresh[1])
         assert not torch.equal(now[1], first[1])
+
+
+def test_no_points_and_no_states_have_no_values():
+    network = mmnn(members=2)
+    assert network(data()[0][:0]).shape == (2, 0, 2)
+    assert network(data()[0], network.theta[None][:0]).shape == (0, 2, 50, 2)
 
 
 def test_members_and_states_of_a_training_are_batches_of_what_one_has():
@@ -315,6 +324,24 @@ X, Y = data()
         (ValueError, lambda: mmnn(activation=nn.Dropout(0.5)), "Dropout behaves as in training"),
         (ValueError, lambda: mmnn(activation=torch.sum), r"act entry by entry.*float64 tensor, \("),
         (ValueError, lambda: mmnn(activation=nn.GLU(0)), r"entry by entry.*, \(1, 3\)"),
+        (
+            ValueError,
+            lambda: mmnn(activation=partial(nn.functional.dropout, p=0.5)),
+            "entry by entry, and alike each time",
+        ),
+        (ValueError, lambda: mmnn(activation=lambda z: z - z.mean(0)), "alone: does it draw"),
+        (ValueError, lambda: mmnn(activation=nn.Softmax(-1)), "alone: does it draw"),
+        (
+            ValueError,
+            lambda: mmnn().loss_and_gradients(X, Y, mmnn().hold(mmnn().theta.detach())),
+            "theta must be held by this network",
+        ),
+        (TypeError, lambda: mmnn().hold([1.0]), "theta must be a torch.float64 tensor"),
+        (
+            ValueError,
+            lambda: mmnn().loss(X, Y, mmnn().theta),
+            "theta must not require a gradient, which loss does not record",
+        ),
         (ValueError, lambda: mmnn(activation=lambda z: z > 0), "keep the dtype.* torch.bool"),
         (ValueError, lambda: mmnn().hidden(X, 5), "layer must be an integer ≥ 1 and ≤ 4, got 5"),
         (ValueError, lambda: mmnn().components(X, 0), "layer must be"),

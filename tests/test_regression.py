@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def run(network, x=X, y=Y, **changes):
 def same(a, b):
     for name, value in vars(a).items():
         other = getattr(b, name)
-        equal = value == other if name == "step" else torch.equal(value, other)
+        equal = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
         assert equal, name
 
 
@@ -82,9 +83,8 @@ def test_every_pass_is_an_order_of_its_own_of_all_the_data():
     assert not torch.equal(orders[0], pass_order(7 + 2**32, 0, 100))
 
 
-@pytest.mark.parametrize("device_of", ["float32", "float64"])
-def test_members_are_fitted_as_if_they_were_alone(device_of, device):
-    dtype = getattr(torch, device_of)
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_members_are_fitted_as_if_they_were_alone(dtype, device):
     x, y = X.to(device, dtype), Y.to(device, dtype)
     kinds = {"dtype": dtype, "device": device}
     *_, together = run(mmnn(3, **kinds), x, y)
@@ -163,6 +163,47 @@ def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(make, options, tmp
     same(next(run(network, x, y, checkpoint=file, **options)), all_states[-1])
 
 
+@pytest.mark.filterwarnings("ignore::dynbook.ensembles.DivergenceWarning")
+@pytest.mark.parametrize("optimizer", ["adam", "gd"])
+def test_a_run_with_a_diverged_member_goes_on_from_every_state(optimizer):
+    options = {"every": 5, "optimizer": optimizer}
+    states = list(towards_zero(**options))
+    assert states[-1].diverged[0] == -1 and 0 < states[-1].diverged[1] < 60
+    for i, state in enumerate(states):
+        for a, b in zip(towards_zero(start=state, **options), states[i:], strict=True):
+            same(a, b)
+
+
+@pytest.mark.parametrize("given", ["tensor", "Fit"])
+def test_a_start_that_changes_afterwards_is_not_that_of_the_run(given):
+    start = mmnn().theta.detach().clone() if given == "tensor" else next(run(mmnn()))
+    states = run(mmnn(), start=start)
+    for value in [start] if given == "tensor" else [start.theta, start.mean, start.losses]:
+        value.fill_(7)
+    for a, b in zip(states, run(mmnn()), strict=True):
+        same(a, b)
+
+
+def test_a_fit_goes_on_by_adam_though_all_its_gradients_were_zero():
+    states = list(run(mmnn(), y=0 * X, start=torch.zeros(mmnn().count(), dtype=F64)))
+    same(list(run(mmnn(), y=0 * X, start=states[1]))[-1], states[-1])
+    assert states[1].step == 10 and not states[-1].square.any()
+
+
+def test_hooks_and_a_forward_of_its_own_are_heeded():
+    class Twice(MMNN):
+        def forward(self, x, theta=None):
+            return 2 * super().forward(x, theta)
+
+    hooked, twice = mmnn(), Twice(12, 3, 3, generator=seeded(), dtype=F64)
+    hooked.register_forward_hook(lambda network, given, out: 2 * out)
+    *_, expected = run(mmnn(), y=Y)
+    for network in (hooked, twice):
+        *_, end = run(network)
+        torch.testing.assert_close(end.losses[0], mse_loss(network(X), Y).detach())
+        assert not torch.allclose(end.theta, expected.theta)
+
+
 def test_an_interruption_leaves_the_state_that_was_shown_last(tmp_path):
     network, file, calls = mmnn(2), tmp_path / "run.pt", 0
     *_, never_stopped = run(network)
@@ -226,6 +267,32 @@ def test_the_file_of_a_network_that_begins_alike_is_refused(tmp_path):
         list(run(first, **settings))
         with pytest.raises(CheckpointError, match=words):
             next(run(second, **settings))
+
+
+def leaky(slope):
+    return mmnn(activation=partial(nn.functional.leaky_relu, negative_slope=slope))
+
+
+@pytest.mark.parametrize(
+    "one, other, words",
+    [
+        (mmnn, lambda: mmnn(residual=True), "another skips"),
+        (lambda: MMNN(5, 2, 2, generator=seeded()), lambda: MMNN(8, 1, 2, generator=seeded()),
+         "another shapes"),
+        (lambda: leaky(0.1), lambda: leaky(0.2), r"another activation \(.*=0.1\), not"),
+        (plain, lambda: nn.Sequential(nn.Linear(1, 8), nn.ELU(), nn.Linear(8, 1)).double(),
+         "another structure"),
+    ],
+)  # fmt: skip
+def test_the_file_of_a_network_built_otherwise_is_refused(one, other, words, tmp_path):
+    """At θ = 0 all values agree."""
+    for network in (one(), other()):
+        theta = torch.zeros_like(flatten(network))
+        path = partial(run, network, X.to(theta), Y.to(theta), start=theta, steps=0)
+        if not any(tmp_path.iterdir()):
+            list(path(checkpoint=tmp_path / "run.pt"))
+    with pytest.raises(CheckpointError, match=words):
+        next(path(checkpoint=tmp_path / "run.pt"))
 
 
 @pytest.mark.parametrize("change", [{"step": 20}, {"mean": 2}, {"square": 2}])
@@ -304,6 +371,31 @@ def test_an_interruption_while_the_file_is_written_leaves_the_one_before(tmp_pat
     *rest, last = run(mmnn(), checkpoint=file)
     assert rest[0].step == 0
     same(last, end)
+
+
+def test_a_full_disk_is_noted_in_the_interruption_that_ends_the_run(tmp_path, monkeypatch):
+    network, calls = mmnn(), []
+    usual = network.loss_and_gradients
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 13:
+            raise KeyboardInterrupt("by hand")
+        return usual(*args)
+
+    def full(handle):
+        raise OSError("no space left")
+
+    network.loss_and_gradients = stopped
+    states = run(network, checkpoint=tmp_path / "run.pt")
+    next(states)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(KeyboardInterrupt, match="by hand") as caught:
+        list(states)
+    (note,) = getattr(caught.value, "__notes__", caught.value.args[1:])
+    assert "state of step 10 is not on the disk: OSError('no space left')" in note
+    with pytest.raises(OSError, match="no space left"):
+        list(run(mmnn(), checkpoint=tmp_path / "run.pt"))
 
 
 # --- divergence -----------------------------------------------------------------------------
@@ -418,9 +510,19 @@ def test_a_start_whose_parts_do_not_fit_is_refused():
         ({"square": state.square[:, :3]}, r"start.square must fit .*got .*\(2, 3\)"),
         ({"diverged": state.diverged.int()}, "start.diverged must fit .*int64.*got torch.int32"),
         ({"losses": state.losses[:, :1]}, r"start.losses must fit .*\(2,\), got .*\(1,\)"),
+        ({"step": -2}, "start.step must be an integer ≥ 0, got -2"),
+        ({"step": 0.5}, "start.step must be an integer"),
+        ({"loss": 2 * state.loss}, "start must be a Fit of this network to these data, but its"),
     ]:
         with pytest.raises(ValueError, match=words):
-            next(run(mmnn(2), start=replace(state, **change)))
+            run(mmnn(2), start=replace(state, **change))
+    with pytest.raises(TypeError, match=r"start\.loss must be a tensor .*got None"):
+        run(mmnn(2), start=replace(state, loss=None))
+    end = list(run(mmnn(2), start=replace(state, step=10.0)))[-1]
+    assert isinstance(end.step, int)
+    for other in ({"network": mmnn(2, activation=torch.tanh)}, {"network": mmnn(2), "y": Y + 1}):
+        with pytest.raises(ValueError, match="start must be a Fit of this network to these data"):
+            run(**other, start=state)
     _, plain_descent, *_ = run(mmnn(2), optimizer="gd")
     with pytest.raises(ValueError, match="start must be a Fit by Adam, where Adam is to go on"):
         next(run(mmnn(2), start=plain_descent))
@@ -495,6 +597,8 @@ def test_a_recorded_step_is_the_step():
         (ValueError, {"y": Y[:4]}, "as many rows, got 23 and 4"),
         (ValueError, {"y": Y / 0}, "y must be finite, got"),
         (TypeError, {"x": X.float()}, "x must be a torch.float64 tensor"),
+        (ValueError, {"network": plain(), "x": X.float()}, "x must be points.*got a torch.float32"),
+        (ValueError, {"network": plain(), "x": X[:, [0, 0]]}, r"network takes.*\(23, 2\): mat1"),
         (TypeError, {"start": [1.0]}, "start must be a Fit or a tensor"),
         (ValueError, {"start": torch.ones(3, dtype=F64)}, "start must have shape"),
         (ValueError, {"seconds": -1}, "seconds must be a number ≥ 0"),
@@ -531,7 +635,7 @@ def test_a_start_in_another_order_in_memory_is_the_same_start():
 def test_a_checkpoint_of_another_activation_is_refused(tmp_path):
     settings = {"steps": 6, "every": 3, "checkpoint": tmp_path / "run.pt"}
     list(fit(mmnn(), X, Y, **settings))
-    with pytest.raises(CheckpointError, match="another loss of the start"):
+    with pytest.raises(CheckpointError, match=r"another activation \(relu, not tanh\)"):
         list(fit(mmnn(activation=torch.tanh), X, Y, **settings))
 
 

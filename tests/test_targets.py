@@ -76,6 +76,16 @@ def test_points_in_the_plane_become_one_column(f, device):
     assert f(x.float()).dtype == torch.float32
 
 
+def test_what_is_no_tensor_or_no_scale_is_named():
+    for f in (bump, wave, localised_sine, chirp):
+        for x, got in (([1.0], r"\[1.0\]"), (torch.tensor([1]), "a torch.int64 tensor")):
+            with pytest.raises(TypeError, match="x must be a floating-point tensor, got " + got):
+                f(x)
+    for s in (math.nan, math.inf, "3"):
+        with pytest.raises(ValueError, match="s must be a finite number, got"):
+            crossed_waves(at([0, 0]), s)
+
+
 def test_what_is_no_point_of_the_plane_is_named():
     for x, got in ((at([1, 2, 3]), "3"), (torch.tensor([1, 2]), "int64"), (0.5, "0.5")):
         with pytest.raises(ValueError, match=r"x must have shape \(..., 2\), .*got .*" + got):

@@ -128,7 +128,7 @@ def hat_density(answer):
         p,
         best(2),
         rtol=2e-3,
-        name="p",
+        name="α",
         hint="In a cell the slope is off by f'' times the distance from the middle. Minimise "
         "∫ f''² ϱ⁻² dx with ∫ ϱ dx fixed.",
     )
