@@ -6,13 +6,14 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve clean lock bench env
+.PHONY: help book test notebooks serve course clean lock bench env
 
 help:
 	@echo "make book       execute what is outdated and build the site"
 	@echo "make test       ruff, unit tests, the book, its notebooks, the site in a browser"
 	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
 	@echo "make serve      build, then show the site at http://localhost:8000"
+	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into benchmarks/README.md"
 	@echo "make lock       requirements.in -> requirements.txt"
 	@echo "make clean      remove _build and .venv"
@@ -27,11 +28,14 @@ test: env
 	@$(BIN)/python -m pytest
 
 notebooks: book
-	@mkdir -p book/notebooks && rm -f book/notebooks/*.ipynb && cp _build/notebooks/*.ipynb book/notebooks/
-	@echo "Written: $$(ls book/notebooks/*.ipynb)"
+	@rm -rf book/notebooks && cp -r _build/notebooks book/notebooks && rm book/notebooks/.made-from
+	@echo "Written: $$(ls book/notebooks/*.ipynb book/notebooks/*/*.ipynb)"
 
 serve: book
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+course: book
+	@$(BIN)/python -m dynbook.course.build
 
 bench: env
 	@$(BIN)/uv pip install -q --target .venv-bench -r benchmarks/requirements.txt
@@ -40,6 +44,8 @@ bench: env
 lock: env
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q requirements.in \
 		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.tmp && mv requirements.tmp requirements.txt
+	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q \
+		dynbook/course/requirements.in -o dynbook/course/requirements.txt
 
 clean:
-	rm -rf _build .venv .venv-bench
+	rm -rf _build .venv .venv-bench .venv-grading

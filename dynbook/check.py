@@ -50,9 +50,7 @@ class Result:
         return f"{'✓ Right.' if self.ok else '✗ Not yet.'} {self.message}".strip()
 
     def _repr_html_(self) -> str:
-        color, sign, word = (
-            ("#009E73", "✓", "Right.") if self.ok else ("#D55E00", "✗", "Not yet.")
-        )
+        color, sign, word = ("#009E73", "✓", "Right.") if self.ok else ("#D55E00", "✗", "Not yet.")
         text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(self.message, quote=False))
         return (
             f'<div class="check" style="border-left:.3em solid {color};padding:.3em .8em">'

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from assignments import FOLDER as ASSIGNMENTS
+
 from dynbook.publish.address import address
 
 
@@ -46,7 +48,7 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
         "label": "print-button",
     }
     downloads = [printing]
-    if pagename in app.dynbook_runs:
+    if "kernelspec" in app.env.metadata[pagename]:
         path = notebook_path(pagename)
         if where:
             open_in = link(
@@ -62,7 +64,7 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
         )
         downloads.insert(0, here)
     buttons.append(group("fas fa-download", "Take this page away", "download-buttons", downloads))
-    if where:
+    if where and not pagename.startswith(ASSIGNMENTS):  # whose source has the solutions
         links = [
             link(
                 "Repository", where.url, "fab fa-github", "Source repository", "repository-button"

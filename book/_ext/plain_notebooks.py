@@ -30,11 +30,16 @@ from pathlib import Path
 import nbformat
 import plain_markdown as md
 import yaml
+from assignments import FOLDER as ASSIGNMENTS
 from docutils import nodes
 from nbformat.v4 import new_markdown_cell, new_notebook
 from plain_page import Address, PlainPage, code_cell
 from sphinx.errors import ExtensionError
 
+HAND_IN = """\
+*Write where it says YOUR CODE HERE or YOUR ANSWER HERE, and hand in this notebook. Cells of your
+own are welcome; do not delete those that are here. Before you hand in, restart the kernel and run
+all cells.*"""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -81,11 +86,14 @@ def notebook(page: PlainPage, tree: nodes.document) -> nbformat.NotebookNode:
     if not isinstance(head, str) or not head.startswith("# "):
         raise ExtensionError(f"{path}: a page with code must begin with its title, `# …`")
     source = md.link(md.code_span(path), page.url_of(page.docname))
+    origin = f"*Made from {source}: change that file, not this one.*"
+    if page.docname.startswith(ASSIGNMENTS):
+        origin = HAND_IN
     colab = COLAB.format(
         repository=json.dumps(page.address.repository), branch=json.dumps(page.address.branch)
     )
     cells = [
-        new_markdown_cell(f"{head}\n\n*Made from {source}: change that file, not this one.*"),
+        new_markdown_cell(f"{head}\n\n{origin}"),
         code_cell(colab, ["hide-input"]),
         *markdown_cells(rest),
     ]
@@ -99,11 +107,16 @@ def markdown_cells(pieces: list) -> list[nbformat.NotebookNode]:
     for piece in pieces:
         if not isinstance(piece, str):
             cells.append(piece)
-        elif cells and cells[-1].cell_type == "markdown" and not re.match("#+ ", piece):
+        elif cells and is_text(cells[-1]) and not re.match("#+ ", piece):
             cells[-1].source += "\n\n" + piece
         else:
             cells.append(new_markdown_cell(piece))
     return cells
+
+
+def is_text(cell: nbformat.NotebookNode) -> bool:
+    """Markdown of the page, not a place for an answer."""
+    return cell.cell_type == "markdown" and "nbgrader" not in cell.metadata
 
 
 def name_cells(page: str, cells: list[nbformat.NotebookNode]) -> None:

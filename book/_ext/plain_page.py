@@ -13,11 +13,14 @@ from urllib.parse import quote as percent
 
 import nbformat
 import plain_markdown as md
+from assignments import page_text
 from docutils import nodes
-from myst_nb.core.read import myst_nb_reader_plugin
-from nbformat.v4 import new_code_cell
+from myst_nb.core.read import read_myst_markdown_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from sphinx.errors import ExtensionError
 from sphinx.locale import admonitionlabels
+
+from dynbook.course.source import nbgrader_metadata
 
 LEFT_OUT = {"front-facts", "book-only"}  # classes (and cell tags) that stay in the site
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}  # tags of cells shown closed
@@ -51,7 +54,8 @@ class PlainPage:
 
     def __init__(self, app, docname: str, address: Address):
         self.app, self.env, self.docname, self.address = app, app.env, docname, address
-        self.source = myst_nb_reader_plugin(self.env.doc2path(docname))
+        text = page_text(self.env.doc2path(docname), docname)
+        self.source = read_myst_markdown_notebook(text, add_source_map=True, path=docname)
         starts = self.source.metadata.get("source_map", [0] * len(self.source.cells))
         cells = enumerate(self.source.cells)
         self.pending = [(i, starts[i]) for i, cell in cells if cell.cell_type == "code"]
@@ -200,6 +204,8 @@ class PlainPage:
     def block_container(self, node):
         if node.get("nb_element") == "cell_code":
             return self.cell_and_caption(node)
+        if "nbgrader" in node:
+            return [new_markdown_cell(node["text"], metadata={"nbgrader": node["nbgrader"]})]
         if node.get("design_component") == "card":
             return self.block_block_quote(node)
         return self.children(node)
@@ -403,7 +409,10 @@ class PlainPage:
         return self.cells_before(due)
 
     def cell(self, index: int):
-        return code_cell(self.source.cells[index].source, self.tags(index))
+        cell = code_cell(self.source.cells[index].source, self.tags(index))
+        if short := self.source.cells[index].metadata.get("nbgrader"):
+            cell.metadata["nbgrader"] = nbgrader_metadata(short)
+        return cell
 
 
 def code_cell(source: str, tags: list[str]) -> nbformat.NotebookNode:

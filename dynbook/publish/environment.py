@@ -105,5 +105,24 @@ def make() -> None:
     print(f"environment: ready in {time.monotonic() - start:.0f} s", flush=True)
 
 
+def make_extra(name: str, lock: Path) -> Path:
+    """Create or update an environment beside .venv, as `name`, from a lock; returns its Python."""
+    venv = ROOT / name
+    python = venv / BIN.name / "python"
+    stamp, wants = venv / "made-from", hashlib.sha256(f"{venv}".encode() + lock.read_bytes())
+    if stamp.exists() and stamp.read_text() == wants.hexdigest():
+        return python
+    print(f"environment: making {name} from {lock.relative_to(ROOT)}", flush=True)
+    uv = shutil.which("uv", path=str(BIN)) or "uv"
+    for command in (
+        [uv, "venv", "-q", "--clear", "--python", sys.executable, venv],
+        [uv, "pip", "install", "-q", "--python", python, "-r", lock],
+    ):
+        if subprocess.run(list(map(str, command))).returncode:
+            raise SystemExit("environment: stopped at `" + " ".join(map(str, command)) + "`")
+    stamp.write_text(wants.hexdigest())
+    return python
+
+
 if __name__ == "__main__":
     make()

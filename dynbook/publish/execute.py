@@ -75,12 +75,14 @@ class NotebookFailed(Exception):
 
 
 def read_pages(names: Iterable[str], root: Path = ROOT) -> list[Page]:
-    """Those of the named pages (toc names, no suffix) that are notebooks."""
+    """Those of the named pages (toc names, no suffix) that are notebooks, and to be executed."""
     pages = []
     for name in names:
         path = root / f"{name}.md"
         if path.is_file() and is_myst_markdown_notebook(path.read_text(encoding="utf8")):
-            pages.append(Page(name, path, myst_nb_reader_plugin(str(path)), root))
+            notebook = myst_nb_reader_plugin(str(path))
+            if notebook.metadata.get("mystnb", {}).get("execution_mode") != "off":
+                pages.append(Page(name, path, notebook, root))
     return pages
 
 

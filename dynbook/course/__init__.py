@@ -1,0 +1,1 @@
+"""The course: assignments from one source, and the grading of what students hand in."""

@@ -1,0 +1,124 @@
+"""`make course`: student notebooks, solutions, and the nbgrader course, into `_build/course`.
+
+The student notebooks are those of the site (`make book`). An instructor's private pages, in
+`book/assignments/private/` under the same names, replace cells of the public ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from ..publish.closure import ROOT
+from ..publish.environment import make_extra
+from .run import name_of
+from .source import assignments, graded_cells, overlaid, teacher
+
+COURSE = ROOT / "_build" / "course"
+PAGES = ROOT / "book" / "assignments"
+NOTEBOOKS = ROOT / "_build" / "html" / "book" / "notebooks" / "assignments"
+LOCK = ROOT / "dynbook" / "course" / "requirements.txt"
+
+
+def grading_python() -> Path:
+    """The Python of the grading environment, `.venv-grading`, which is made where it is missing."""
+    return make_extra(".venv-grading", LOCK)
+
+
+def gradebook(*arguments: object) -> None:
+    """Let nbgrader do its part, in its environment.
+
+    Raises
+    ------
+    SystemExit
+        If it fails, in its words.
+    """
+    python, script = grading_python(), Path(__file__).with_name("gradebook.py")
+    path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # nbgrader calls its alembic
+    done = subprocess.run(
+        [python, "-W", "ignore", script, *map(str, arguments)],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        encoding="utf8",
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-4000:] or done.stdout[-4000:])
+
+
+def full_notebook(page: Path, private: Path | None = None) -> nbformat.NotebookNode:
+    """An assignment with its solutions and hidden tests, those of the private page first."""
+    public = graded_cells(page.read_text(encoding="utf8"))
+    if private is not None and private.exists():
+        public = overlaid(public, graded_cells(private.read_text(encoding="utf8")))
+    notebook = NOTEBOOKS / f"{page.stem}.ipynb"
+    if not notebook.exists():
+        raise SystemExit(f"{notebook} is not there: `make book` first")
+    return teacher(nbformat.read(notebook, as_version=4), public)
+
+
+def with_checksums(source: nbformat.NotebookNode, release: nbformat.NotebookNode):
+    """The source with nbgrader's checksums, by which it knows an answer that was not given."""
+    marks = {name_of(cell): cell.metadata["nbgrader"] for cell in release.cells if name_of(cell)}
+    for cell in source.cells:
+        if name := name_of(cell):
+            cell.metadata["nbgrader"] = marks[name]
+    return source
+
+
+def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook executed, in a plain kernel: the solutions are ours.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a solution does not pass its own tests.
+    """
+    return NotebookClient(notebook, timeout=300, record_timing=False).execute(cwd=str(ROOT))
+
+
+def build(course: Path = COURSE, private: Path = PAGES / "private") -> list[str]:
+    """Make or renew the course; returns the names of the assignments."""
+    names = []
+    for page in assignments(PAGES).values():
+        name = page.stem
+        names.append(name)
+        source = course / "source" / name / f"{name}.ipynb"
+        text = nbformat.writes(full_notebook(page, private / page.name)) + "\n"
+        stamp = course / "source" / name / ".made-from"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if stamp.exists() and stamp.read_text() == digest:
+            continue
+        print(f"course: {name}", flush=True)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(text, encoding="utf8")
+        solution = course / "solutions" / f"{name}.ipynb"
+        solution.parent.mkdir(parents=True, exist_ok=True)
+        solution.write_text(nbformat.writes(solve(nbformat.reads(text, 4))), encoding="utf8")
+        gradebook("generate", course, name)
+        release = course / "release" / name / f"{name}.ipynb"
+        marked = with_checksums(nbformat.reads(text, 4), nbformat.read(release, 4))
+        for folder in ("students", "masters"):
+            (course / folder).mkdir(exist_ok=True)
+        shutil.copy(release, course / "students" / f"{name}.ipynb")
+        nbformat.write(marked, course / "masters" / f"{name}.ipynb")
+        stamp.write_text(digest)
+    return names
+
+
+def main() -> int:
+    build()
+    print(f"For students:    {COURSE / 'students'}\nFor instructors: {COURSE / 'solutions'}")
+    print(f"The course:      {COURSE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
