@@ -116,7 +116,7 @@ def test_frames_too_heavy_for_a_page_are_refused():
 
 # Notebooks that use it, built and live.
 
-DRAWINGS = '''
+DRAWINGS = """
 import numpy as np
 from dynbook.explore import explore
 from dynbook.figures import LINES, POINTS, figure, heatmap, quote
@@ -130,7 +130,7 @@ def wave(ax, k):
 def field(ax, a, name):
     f = {"sine": np.sin, "cosine": np.cos}[name]
     heatmap(ax, x, x, f(a * x[:, None] + x), label="value", vmin=-1, vmax=1)
-'''
+"""
 CELLS = {
     "setup": DRAWINGS,
     "figure": """with figure(alt="Points on a straight line.") as ax:

@@ -48,9 +48,7 @@ def test_a_style_that_returns_stands_once_and_draws_the_same():
     other = '<path d="M0 9l5 0" style="fill:red" />\n<path class="a" style="fill:none" />'
     frames = json.dumps({"base": lines})
     shared = share_styles(f"<svg>{lines}{other}</svg><script>{frames}</script>")
-    name = re.search(r"<style>\.([\w-]+)\{fill:none;stroke-width:0\.6\}</style>", shared)[
-        1
-    ]
+    name = re.search(r"<style>\.([\w-]+)\{fill:none;stroke-width:0\.6\}</style>", shared)[1]
     assert shared.count("stroke-width") == 1
     assert shared.count(f'class="{name}"') == 5 and shared.count(f'class=\\"{name}\\"') == 5
     assert other in shared

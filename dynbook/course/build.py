@@ -6,7 +6,6 @@ The student notebooks are those of the site (`make book`). An instructor's priva
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -53,15 +52,14 @@ def gradebook(*arguments: object) -> None:
         raise SystemExit(done.stderr[-4000:] or done.stdout[-4000:])
 
 
-def full_notebook(page: Path, private: Path | None = None) -> nbformat.NotebookNode:
+def full_notebook(page: Path, notebook: Path, private: Path) -> nbformat.NotebookNode:
     """An assignment with its solutions and hidden tests, those of the private page first."""
-    public = graded_cells(page.read_text(encoding="utf8"))
-    if private is not None and private.exists():
-        public = overlaid(public, graded_cells(private.read_text(encoding="utf8")))
-    notebook = NOTEBOOKS / f"{page.stem}.ipynb"
+    cells = graded_cells(page.read_text(encoding="utf8"))
+    if private.exists():
+        cells = overlaid(cells, graded_cells(private.read_text(encoding="utf8")))
     if not notebook.exists():
         raise SystemExit(f"{notebook} is not there: `make book` first")
-    return teacher(nbformat.read(notebook, as_version=4), public)
+    return teacher(nbformat.read(notebook, as_version=4), cells)
 
 
 def with_checksums(source: nbformat.NotebookNode, release: nbformat.NotebookNode):
@@ -84,32 +82,40 @@ def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return NotebookClient(notebook, timeout=300, record_timing=False).execute(cwd=str(ROOT))
 
 
-def build(course: Path = COURSE, private: Path = PAGES / "private") -> list[str]:
-    """Make or renew the course; returns the names of the assignments."""
-    names = []
-    for page in assignments(PAGES).values():
-        name = page.stem
-        names.append(name)
-        source = course / "source" / name / f"{name}.ipynb"
-        text = nbformat.writes(full_notebook(page, private / page.name)) + "\n"
+def build(course: Path = COURSE, *, pages: Path = PAGES, notebooks: Path = NOTEBOOKS) -> list[str]:
+    """Make or renew the course; returns the names of the assignments.
+
+    Parameters
+    ----------
+    course : Path
+        Where to.
+    pages, notebooks : Path
+        The assignments' text, and the students' notebooks that the book's build made of it.
+    """
+    names, new = [page.stem for page in assignments(pages).values()], {}
+    for name in names:
+        private = pages / "private" / f"{name}.md"
+        full = full_notebook(pages / f"{name}.md", notebooks / f"{name}.ipynb", private)
+        text = nbformat.writes(full) + "\n"
         stamp = course / "source" / name / ".made-from"
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if stamp.exists() and stamp.read_text() == digest:
-            continue
-        print(f"course: {name}", flush=True)
-        source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_text(text, encoding="utf8")
-        solution = course / "solutions" / f"{name}.ipynb"
-        solution.parent.mkdir(parents=True, exist_ok=True)
-        solution.write_text(nbformat.writes(solve(nbformat.reads(text, 4))), encoding="utf8")
-        gradebook("generate", course, name)
+        if not stamp.exists() or stamp.read_text(encoding="utf8") != text:
+            new[name] = text
+    for name, text in new.items():
+        print(f"course: solving {name}", flush=True)
+        for folder in ("source", "release", "solutions", "students", "masters"):
+            (course / folder).mkdir(parents=True, exist_ok=True)
+        solved = solve(nbformat.reads(text, as_version=4))
+        nbformat.write(solved, course / "solutions" / f"{name}.ipynb")
+        (course / "source" / name).mkdir(exist_ok=True)
+        (course / "source" / name / f"{name}.ipynb").write_text(text, encoding="utf8")
+    if new:
+        gradebook("generate", course, *new)
+    for name, text in new.items():
         release = course / "release" / name / f"{name}.ipynb"
-        marked = with_checksums(nbformat.reads(text, 4), nbformat.read(release, 4))
-        for folder in ("students", "masters"):
-            (course / folder).mkdir(exist_ok=True)
         shutil.copy(release, course / "students" / f"{name}.ipynb")
+        marked = with_checksums(nbformat.reads(text, 4), nbformat.read(release, 4))
         nbformat.write(marked, course / "masters" / f"{name}.ipynb")
-        stamp.write_text(digest)
+        (course / "source" / name / ".made-from").write_text(text, encoding="utf8")
     return names
 
 

@@ -1,6 +1,6 @@
 """What nbgrader does: releases, the gradebook, marks, feedback. Run in the grading environment.
 
-`python gradebook.py generate|record COURSE ASSIGNMENT`, started by :mod:`.grade` and
+`python gradebook.py generate|record COURSE ASSIGNMENT…`, started by :mod:`.grade` and
 :mod:`.build`. It imports nothing of the book: the grading environment holds nbgrader alone.
 """
 
@@ -49,11 +49,12 @@ def must(result: dict, what: str) -> None:
         sys.exit(f"nbgrader could not {what}:\n{result.get('log') or result.get('error')}")
 
 
-def generate(course: Path, name: str) -> None:
+def generate(course: Path, *names: str) -> None:
     """From source/ to release/ and into the gradebook."""
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf8")
-    done = api(course).generate_assignment(name, force=True, create=True)
-    must(done, f"make the release of {name}")
+    for name in names:
+        done = api(course).generate_assignment(name, force=True, create=True)
+        must(done, f"make the release of {name}")
 
 
 def record(course: Path, name: str) -> None:
@@ -138,4 +139,6 @@ def export(course: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    {"generate": generate, "record": record}[sys.argv[1]](Path(sys.argv[2]).resolve(), sys.argv[3])
+    {"generate": generate, "record": record}[sys.argv[1]](
+        Path(sys.argv[2]).resolve(), *sys.argv[3:]
+    )

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -51,7 +52,7 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise Refused(f"the file has {size / 1e6:.0f} MB; a notebook may have {LARGEST / 1e6:.0f}")
     try:
         notebook = nbformat.reads(path.read_text(encoding="utf8"), as_version=4)
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+    except Exception as error:  # whatever a reader of JSON finds to object to
         first = (str(error).splitlines() or [""])[0][:120]
         raise Refused(f"the file is not a notebook ({type(error).__name__}: {first})") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
@@ -197,12 +198,12 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
         record_timing=False,
         store_widget_state=False,
     )
-    scratch = {} if sandbox else {"env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    options = {"cwd": folder.name, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if not sandbox:
+        options["env"] = os.environ | {"OMP_NUM_THREADS": "1"}
     reason, watch, index = None, None, 0
     try:
-        await manager.start_kernel(
-            cwd=folder.name, preexec_fn=lambda: set_limits(limits), **scratch
-        )
+        await manager.start_kernel(preexec_fn=lambda: set_limits(limits), **options)
         watch = client.watch = Watch(manager.provisioner.pid, sockets, limits)
         await client.async_start_new_kernel_client()
         for index, cell in enumerate(notebook.cells):

@@ -46,11 +46,11 @@ class Limits:
         MB of what all its cells show.
     """
 
-    cell_seconds: float = 60
-    seconds: float = 600
-    memory: float = 4
+    cell_seconds: float = 60.0
+    seconds: float = 600.0
+    memory: float = 4.0
     processes: int = 32
-    output: float = 5
+    output: float = 5.0
 
 
 def command(kernel: list[str], sockets: Path, limits: Limits) -> list[str]:
