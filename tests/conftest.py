@@ -18,9 +18,10 @@ STAGES = {
     "the book": "test_book.py",
     "chapters": "test_chapters.py",
     "plain notebooks": "test_notebooks.py",
+    "the course": "test_assignments.py",
     "the site in a browser": "site/",
 }
-ORDER = ["style", "units", "the book", "chapters", "plain notebooks", "the site in a browser"]
+ORDER = ["style", "units", *[name for name in STAGES if name != "style"]]
 
 
 def stage(item: pytest.Item) -> str:

@@ -633,6 +633,15 @@ def test_away_from_the_book_the_first_cell_says_what_to_install(sample):
 # -- the committed notebooks -------------------------------------------------------------------
 
 NOTEBOOKS = sorted(COMMITTED.glob("*.ipynb"))
+ASSIGNMENTS = sorted(COMMITTED.glob("assignments/*.ipynb"))  # which stop where an answer is missing
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Text of every notebook below a folder, by its path from there."""
+    found = sorted(folder.rglob("*.ipynb"))
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf8") for p in found}
+
+
 LEFTOVER = re.compile(
     r"\{[a-z][\w:+-]*\}`|```+\s*\{|^\s*(?:> ?)*:::|^\s*\([\w:.-]+\)=\s*$|\{\{|\}\}|<!--|^% |"
     r"\]\((?!https?://|mailto:)|\[\]\(",
@@ -693,13 +702,12 @@ def test_only_a_measured_number_may_differ():
 
 
 def test_the_committed_notebooks_are_what_the_text_makes(book):
-    built = {p.name: p.read_text(encoding="utf8") for p in (book / "notebooks").glob("*.ipynb")}
+    built, committed = texts(book / "notebooks"), texts(COMMITTED)
     assert built, f"{book / 'notebooks'} is empty: run make book first"
-    committed = {p.name: p.read_text(encoding="utf8") for p in NOTEBOOKS}
     difference = []
     for name in sorted(built.keys() | committed.keys()):
         old, new = committed.get(name, "").splitlines(), built.get(name, "").splitlines()
-        numbers = measured(f"book/{Path(name).stem}", book)
+        numbers = measured(f"book/{name.removesuffix('.ipynb')}", book)
         if len(old) == len(new):
             old = [b if same_text(a, b, numbers) else a for a, b in zip(old, new, strict=True)]
         names = f"committed/{name}", f"built/{name}"
@@ -707,7 +715,7 @@ def test_the_committed_notebooks_are_what_the_text_makes(book):
     assert not difference, "run make notebooks, and commit:\n" + "\n".join(difference[:60])
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + ASSIGNMENTS, ids=lambda p: p.stem)
 def test_a_committed_notebook_is_plain_and_sound(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
