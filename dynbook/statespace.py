@@ -185,7 +185,7 @@ def delay_memory(
     ------
     TypeError, ValueError
         If a shape does not fit, ν is not positive, or K has not died out: its last tenth holds
-        more than 10⁻³ of the norm of a row.
+        more than 10⁻² of the norm of a row.
     """
     states("K", K)
     if K.ndim < 2:
@@ -197,7 +197,7 @@ def delay_memory(
             f"noise must be positive and finite, got {noise!r:.40}: without any, rounding decides"
         )
     left = K[..., -max(T // 10, 1) :].norm(dim=-1) / K.norm(dim=-1)
-    if not (left <= 1e-3).all():
+    if not (left <= 1e-2).all():
         raise ValueError(
             f"K must have died out, but the last tenth of a row holds {left.max():.1g} of its "
             "norm: take more steps, or a state that every input reaches"
