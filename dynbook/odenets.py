@@ -101,9 +101,9 @@ def antisymmetric(M: Float[Tensor, "*b n n"], damping: float | Tensor = 0.0) -> 
         raise ValueError(f"M must hold square matrices (..., n, n), got {_shape(M)}")
     if not isinstance(damping, (Real, Tensor)):
         raise TypeError(f"damping must be a number or a tensor, got {kind(damping)}")
-    smallest = torch.as_tensor(damping).min().item()
-    if not 0 <= smallest < math.inf:
-        raise ValueError(f"damping must be finite and not negative, got {smallest:g}")
+    values = torch.as_tensor(damping).flatten()
+    if not (good := (values >= 0) & (values < math.inf)).all():
+        raise ValueError(f"damping must be finite and not negative, got {values[~good][0].item()}")
     return (M - M.mT) / 2 - damping * torch.eye(M.shape[-1]).to(M)
 
 
