@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import field
+import mmnn
 import qr
 import rashomon
 import spectrum
@@ -35,6 +36,9 @@ def main(rounds: int = 7) -> None:
         field.case,
         partial(training.case, device=where),
         partial(rashomon.case, device=where),
+        partial(mmnn.case, device=where),
+        partial(mmnn.case, (100, 5, 10), 1024, steps=100, device=where),
+        partial(mmnn.case, (100, 10, 5), members=16, device=where),
         *(partial(qr.case, n, device=where) for n in (4, 8, 16)),
     ]
     results = {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +49,78 @@ def writable(name: str, file: str | Path) -> Path:
     return path
 
 
+class Keeper:
+    """When a run is written to its file, if it has one: at once, every so often, at the end.
+
+    A state is an object with a ``step`` among its attributes, which are written. Where another run,
+    or the same begun again, has written meanwhile, an older state does not replace a newer one.
+    """
+
+    def __init__(self, file: Path | None, seconds: float):
+        self.file, self.seconds = file, seconds
+        self.due, self.saved, self.seen = -math.inf, None, None
+
+    def begin(self, run: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+        """What the file holds, as :func:`resume` finds it, or start if there is none."""
+        self.run, self.start = run, start
+        if self.file is None or not self.file.exists():
+            return start
+        self.seen = self._stamp()
+        return resume(self.file, run, start)
+
+    def offer(self, state: Any) -> None:
+        """Write the state, if it is time."""
+        if self.file and time.monotonic() >= self.due:
+            self._write(state)
+
+    def close(self, state: Any, error: BaseException | None = None) -> None:
+        """Write the state, if it is not on the disk.
+
+        Where an error ends the run, one of the disk does not take its place but is noted in it; a
+        generator that is closed (GeneratorExit) could not tell it.
+        """
+        try:
+            if self.file and state is not self.saved:
+                self._write(state)
+        except Exception as failure:
+            if error is None or isinstance(error, GeneratorExit):
+                raise
+            told = f"The state of step {state.step} is not on the disk: {failure!r}"
+            if hasattr(error, "add_note"):
+                error.add_note(told)
+            else:  # before Python 3.11
+                error.args = *error.args, told
+
+    def _write(self, state: Any) -> None:
+        stamp = self._stamp()
+        others = stamp not in (None, self.seen)
+        if not others or resume(self.file, self.run, self.start)["step"] <= state.step:
+            write(self.file, self.run, vars(state))
+            self.saved, self.seen = state, self._stamp()
+        self.due = time.monotonic() + self.seconds
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        if not self.file.exists():
+            return None
+        found = self.file.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def write(file: Path, run: dict[str, Any], state: dict[str, Any]) -> None:
     """Write the state of a run; until all of it is on the disk, the old file stays as it is."""
-    part = file.with_name(file.name + ".part")
+    part, content = file.with_name(file.name + ".part"), io.BytesIO()
     state = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-    with part.open("wb") as stream:
-        torch.save({"run": run, "state": state, "sha256": digest(run, state)}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
+    # in memory first: an interruption within torch.save leaves a stream that cannot be closed
+    torch.save({"run": run, "state": state, "sha256": digest(run, state)}, content)
+    try:
+        with part.open("wb") as stream:
+            stream.write(content.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def resume(file: Path, run: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +171,8 @@ def digest(*contents: Any) -> Tensor:
                 hashed.update(name.encode() + bytes(digest(content[name]).tolist()))
         elif isinstance(content, Tensor):
             hashed.update(f"{content.dtype} {tuple(content.shape)}".encode())
-            hashed.update(content.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+            flat = content.detach().cpu().reshape(-1).contiguous()
+            hashed.update(flat.view(torch.uint8).numpy())
         else:
             hashed.update(repr(content).encode())
     return torch.tensor(list(hashed.digest()), dtype=torch.uint8)

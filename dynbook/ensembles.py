@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from numbers import Real
@@ -18,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dynbook.checkpoints import CheckpointError as CheckpointError
-from dynbook.checkpoints import alike, digest, resume, writable, write
+from dynbook.checkpoints import Keeper, alike, digest, writable
 from dynbook.domains import cpu_generator, kind, whole
 from dynbook.maps import Map, advance, can_be_called, states
 
@@ -41,7 +39,7 @@ class Training:
         The step at which a member left the finite numbers, −1 if it did not.
     seen : Tensor (K, …), optional
         What ``observe`` said of the K states yielded so far, this one included; the states that a
-        run yields share its rows.
+        run yields may share its rows.
     random : Tensor, optional
         State of the generator.
     """
@@ -112,15 +110,17 @@ def descend(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or size, a step changes shape, dtype or device, there
-        are fewer than n maps, or what is to be resumed cannot be: an iterable that cannot begin
-        anew, or steps that draw from elsewhere than generator.
+        If an argument is of the wrong kind or size, a step changes shape, dtype or device, what
+        ``observe`` returns changes shape or dtype, there are fewer than n maps, or what is to be
+        resumed cannot be: an iterable that cannot begin anew, or steps that draw from elsewhere
+        than generator.
     CheckpointError
         If the file is damaged, or belongs to another run: to other shapes, dtype, n or every, to
         another start or observe, or to a first step that goes elsewhere (another loss, learning
         rate or minibatch).
     OSError
-        If the file cannot be written.
+        If the file cannot be written. Another exception that ends the run, such as
+        KeyboardInterrupt, comes first, with a note that names the state that is not on the disk.
     """
     n, every = whole("n", n, least=0), whole("every", every)
     if n % every:
@@ -145,38 +145,37 @@ def descend(
     if not (isinstance(seconds, Real) and seconds >= 0):
         raise ValueError(f"seconds must be a number ≥ 0, got {seconds!r:.40}")
     file = None if checkpoint is None else writable("checkpoint", checkpoint)
-    return _run(steps, start, n, _Log(observe, every, n), file, seconds, generator, progress)
+    keeper = Keeper(file, seconds)
+    return _run(steps, start, n, _Log(observe, every), keeper, generator, progress)
 
 
-def _run(steps, now, n, log, file, seconds, generator, progress):
-    if file:
-        run = _fingerprint(steps, now, n, log, generator)
-        if file.exists():
-            now = Training(**resume(file, run, vars(now)))
+def _run(steps, now, n, log, keeper, generator, progress):
+    run = keeper.file and _fingerprint(steps, now, n, log, generator)
+    now = Training(**keeper.begin(run, vars(now)))
     if generator is not None:
         if now.random is not None:
             generator.set_state(now.random)
         now = replace(now, random=generator.get_state())
     now = log(now) if now.seen is None else log.going_on(now)
     maps, told = _maps(steps, now.step, n), now.diverged
-    written, saved = -math.inf, None  # at once, to hear early of a disk that is full
-    with _bar(n, now.step) if progress else nullcontext() as bar:
+    with bar_of(n, now.step, progress) as bar:
         try:
             while True:
-                if file and time.monotonic() - written >= seconds:
-                    write(file, run, vars(now))
-                    written, saved = time.monotonic(), now
+                keeper.offer(now)  # at once, to hear early of a disk that is full
                 if now.step % log.every == 0:
-                    told = _tell(now.diverged, told, bar)
+                    told = tell(now.diverged, told, _FATE)
+                    if bar is not None:
+                        bar.set_postfix_str(f"{(told >= 0).sum()} diverged")
                     yield log.shown(now)
                 if now.step == n:
-                    return
+                    break
                 now = log(_advanced(now, next(maps), generator))  # a whole state, or none
                 if bar is not None:
                     bar.update()
-        finally:
-            if file and now is not saved:
-                write(file, run, vars(now))
+        except BaseException as error:
+            keeper.close(now, error)
+            raise
+        keeper.close(now)
 
 
 @torch.no_grad()
@@ -201,25 +200,54 @@ def _maps(steps: Map | Iterable[Map], first: int, n: int) -> Iterator[Map]:
     raise ValueError(f"steps must hold n = {n} maps, got {count}")
 
 
-class _Log:
-    """What ``observe`` says of the states at multiples of every, in one tensor.
+class Rows:
+    """A tensor that grows row by row, in memory that is doubled when it is full.
 
     It is held twice, for the run and for those who look on: a copy for each state yielded would
     cost the square of their number.
     """
 
-    def __init__(self, observe: Callable[[Tensor], Tensor] | None, every: int, n: int):
-        self.observe, self.every, self.rows = observe, every, 1 + n // every
-        self.all: Tensor | None = None
+    def __init__(self, known: Tensor):
+        self.count = len(known)
+        self.all = known.new_empty(2, max(2 * self.count, 16), *known.shape[1:])
+        self.all[:, : self.count] = known
+
+    def add(self, row: Tensor) -> None:
+        if (row.shape, row.dtype) != (self.all.shape[2:], self.all.dtype):
+            raise ValueError(
+                f"observe must return {self.all.dtype}, shape {tuple(self.all.shape[2:])}, as at "
+                f"the states before, got {row.dtype}, {tuple(row.shape)}"
+            )
+        if self.count == self.all.shape[1]:  # full: twice the room
+            self.all = torch.cat([self.all, torch.empty_like(self.all)], 1)
+        self.all[:, self.count] = row
+        self.count += 1
+
+    @property
+    def own(self) -> Tensor:
+        """All rows so far, for the run."""
+        return self.all[0, : self.count]
+
+    @property
+    def shown(self) -> Tensor:
+        """All rows so far, which can be changed without harm to the run."""
+        return self.all[1, : self.count]
+
+
+class _Log:
+    """What ``observe`` says of the states at multiples of every, in one tensor."""
+
+    def __init__(self, observe: Callable[[Tensor], Tensor] | None, every: int):
+        self.observe, self.every = observe, every
+        self.rows: Rows | None = None
 
     def __call__(self, now: Training) -> Training:
         if self.observe is None or now.step % self.every:
             return now
-        row, known = self.of(now.theta), 0 if now.seen is None else len(now.seen)
-        if self.all is None:
-            self.all = row.new_empty(2, max(self.rows, known + 1), *row.shape)
-        self.all[:, known] = row
-        return replace(now, seen=self.all[0, : known + 1])
+        row = self.of(now.theta)
+        self.rows = self.rows or Rows(row.new_empty(0, *row.shape))
+        self.rows.add(row)
+        return replace(now, seen=self.rows.own)
 
     @torch.no_grad()
     def of(self, theta: Tensor) -> Tensor:
@@ -231,14 +259,12 @@ class _Log:
 
     def going_on(self, now: Training) -> Training:
         """The state, with a copy of what was seen."""
-        known, row = len(now.seen), now.seen.shape[1:]
-        self.all = now.seen.new_empty(2, max(self.rows, known + 1), *row)
-        self.all[:, :known] = now.seen
-        return replace(now, seen=self.all[0, :known])
+        self.rows = Rows(now.seen)
+        return replace(now, seen=self.rows.own)
 
     def shown(self, now: Training) -> Training:
         """A copy that can be changed without harm to the run."""
-        seen = None if now.seen is None else self.all[1, : len(now.seen)]
+        seen = None if now.seen is None else self.rows.shown
         return replace(now, theta=now.theta.clone(), diverged=now.diverged.clone(), seen=seen)
 
 
@@ -290,24 +316,30 @@ def _first(steps, start: Training, n: int, log: _Log, generator) -> dict[str, Te
     }
 
 
-def _tell(diverged: Tensor, told: Tensor, bar: Any) -> Tensor:
-    """Warns of those who diverged since it was told last."""
+_FATE = (
+    "their gradient was not finite, or their step too large. They are NaN from there on, the "
+    "others go on"
+)
+
+
+def tell(diverged: Int[Tensor, "*b"], told: Int[Tensor, "*b"], fate: str) -> Int[Tensor, "*b"]:
+    """Warns of those who diverged since it was told last, and says what becomes of them."""
     fresh = (diverged != told).nonzero().tolist()
     if fresh:
-        named = [f"{index} at step {diverged[tuple(index)]}" for index in fresh[:5]]
-        more = f" and {len(fresh) - 5} more (see Training.diverged)" if len(fresh) > 5 else ""
+        named = [f"{i or 'the only one'} at step {diverged[tuple(i)]}" for i in fresh[:5]]
+        more = f" and {len(fresh) - 5} more (see the state's diverged)" if len(fresh) > 5 else ""
         warnings.warn(
-            f"members left the finite numbers: {', '.join(named)}{more}; their gradient was not "
-            "finite, or their step too large. They are NaN from there on, the others go on",
+            f"members left the finite numbers: {', '.join(named)}{more}; {fate}",
             DivergenceWarning,
             stacklevel=3,
         )
-    if bar is not None:
-        bar.set_postfix_str(f"{(diverged >= 0).sum()} diverged")
     return diverged
 
 
-def _bar(n: int, first: int) -> Any:
+def bar_of(n: int, first: int, show: bool) -> AbstractContextManager[Any]:
+    """A bar from step first to n, or None if it is not to be shown."""
+    if not show:
+        return nullcontext()
     from tqdm import tqdm  # of the notebooks, not needed otherwise
 
     return tqdm(total=n, initial=first, unit="step")

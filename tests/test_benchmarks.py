@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import compare
 import field
+import mmnn
 import qr
 import rashomon
 import run
@@ -20,20 +21,22 @@ TINY = {
     "field": lambda: field.case(n=6, width=5, depth=3, few=7, some=20),
     "training": lambda: training.case(members=3, length=10, few=2),
     "rashomon": lambda: rashomon.case(count=30, few=10),
+    "mmnn": lambda: mmnn.case((9, 3, 2), batch=50, members=3, steps=8, few=2),
     "qr": lambda: qr.case(n=3, batch=5),
 }
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_versions_agree(name, monkeypatch):
-    for module in (spectrum, field, rashomon, training):
+    for module in (spectrum, field, mmnn, rashomon, training):
         monkeypatch.setattr(module, "have_jax", lambda: False)
     case = TINY[name]()
     errors = case.errors()
     assert len(errors) >= 3 and not any("JAX" in version for version in errors)
     plain = 1e-3 if name == "rashomon" else 1e-13  # quadrature of a kink
-    assert max(errors.values()) < (1e-5 if name == "field" else plain)
-    assert errors["dynbook"] < (1e-5 if name == "field" else 1e-12)
+    single = name in ("field", "mmnn")
+    assert max(errors.values()) < (1e-5 if single else plain)
+    assert errors["dynbook"] < (1e-5 if single else 1e-12)
 
 
 def test_times_are_extrapolated_and_put_in_a_table(monkeypatch):

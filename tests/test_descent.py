@@ -438,6 +438,23 @@ def test_one_who_looks_on_changes_nothing(tmp_path):
     assert calm[2].seen.min() > 0
 
 
+def test_what_is_seen_grows_when_a_run_goes_on_with_longer_strides_and_keeps_its_kind():
+    start = torch.ones(2, 3, dtype=torch.float64)
+
+    def halved(n, start, observe=lambda x: x.sum(-1), **how):
+        return list(descend(lambda x: x / 2, start, n, observe=observe, **how))
+
+    end = halved(100, halved(40, start)[-1], every=20)[-1]
+    expected = 3 * 0.5 ** torch.tensor([*range(41), 60, 80, 100]).double()
+    torch.testing.assert_close(end.seen, expected[:, None].expand(-1, 2), rtol=1e-12, atol=0)
+    for other in (lambda x: x.sum(), lambda x: x.sum(-1).float()):
+        with pytest.raises(
+            ValueError, match=r"observe must return torch.float64, shape \(2,\), as"
+        ):
+            halved(50, halved(40, start)[-1], other, every=5)
+    assert next(descend(lambda x: x, start, 10**12, observe=lambda x: x)).seen.shape == (1, 2, 3)
+
+
 def test_a_file_changes_no_draw_and_noise_it_cannot_keep_is_refused(tmp_path):
     start = torch.zeros(3, 2, dtype=F64)
 

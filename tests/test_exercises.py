@@ -11,6 +11,7 @@ from scipy.special import j0, j1, lambertw
 
 from dynbook.check import judge
 from dynbook.meanfield import critical_line, depth_scale
+from dynbook.mmnn import MMNN
 
 HAT = [0, 0, 0, 5, -10, 5, 0, 0, 0, 0]
 FORMS = [
@@ -362,5 +363,152 @@ def test_right_numbers_of_chapter_4_are_right():
     ],
 )
 def test_a_wrong_answer_of_chapter_4_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer())
+    assert not verdict.ok and words in verdict.message
+
+
+# --- chapter 5 --------------------------------------------------------------------------------
+
+
+def bend(x):
+    return abs(4e4 * x**2 - 200) * math.exp(-100 * x**2)
+
+
+def mesh_worth() -> float:
+    """‖f″‖ by hand on the whole line, as f is e⁻¹⁰⁰ at the ends; the other integral by quad."""
+    half = [quad(lambda x: bend(x) ** 0.4, *ends)[0] for ends in ((0, 200**-0.5), (200**-0.5, 1))]
+    return math.sqrt(4 * math.sqrt(3e4 * math.sqrt(math.pi / 200)) / (2 * sum(half)) ** 2.5)
+
+
+def kernel_ratio(mode=40) -> float:
+    """λ_k of neurons as torch draws them by that of covering ones, from integrals over b."""
+    x, weights = np.polynomial.legendre.leggauss(400)
+
+    def kernel(w):
+        reach, gap = 1 + w * np.minimum.outer(x, x), w * abs(np.subtract.outer(x, x))
+        right = reach**3 / 3 + gap * reach**2 / 2
+        return (right + right[::-1, ::-1]) / 4
+
+    def value(kernel):
+        root = np.sqrt(weights)
+        return np.linalg.eigvalsh(root[:, None] * kernel * root)[-mode]
+
+    slopes = zip(*np.polynomial.legendre.leggauss(4), strict=True)  # exact: cubes of w
+    return value(sum(g / 2 * kernel((t + 1) / 2) for t, g in slopes)) / value(kernel(1))
+
+
+def zigzag(height, b=(-0.02, -0.01, 0.01, 0.02)):
+    return [[-height, 2 * height, -2 * height, height], list(b)]
+
+
+def best_zigzag():
+    """By least squares for its four changes of slope, on other points than those of the check."""
+    x, b = np.linspace(-1, 1, 40_001), np.array([-0.02, -0.01, 0.01, 0.02])
+    sine = np.where(abs(x) < 0.02, np.sin(50 * math.pi * x), 0)
+    return np.linalg.lstsq(np.maximum(x[:, None] - b, 0), sine, rcond=None)[0], b
+
+
+def slope_density() -> float:
+    """How x²/2 and 4x², both on [0, 1], best share 10,000 hats, if slopes are to be right."""
+    n = np.arange(1, 10_000)
+    cell = ((np.linspace(0, 1, 100_001) - 0.5) ** 2).mean()  # (x²/2)' less the slope of one hat
+    best = n[np.argmin(cell / n**2 + 64 * cell / (10_000 - n) ** 2)]
+    return math.log((10_000 - best) / best) / math.log(8)
+
+
+def stays_zero() -> int:
+    """The entries of the gradient that are zero in a network with columns of W at zero."""
+    network = MMNN(
+        100, 20, 4, activation=torch.tanh, generator=torch.Generator().manual_seed(0)
+    ).double()
+    for i in (2, 4, 6):
+        network.get_buffer(f"weight_{i}")[:, 10:] = 0
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    (network(x) - torch.sin(5 * x)).square().mean().backward()
+    return int((network.theta.grad == 0).sum())
+
+
+#: 16 |x|^{3/2} = k + ½ on either side, and 0; L maps make 2^L − 1 turns.
+TURNS = 1 + 2 * sum((k + 0.5) / 16 < 1 for k in range(100))
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(
+    ("exercise", "number"),
+    [
+        ("5.1", mesh_worth()),
+        ("5.1", 4.6),
+        ("5.2", kernel_ratio()),
+        ("5.2", 0.25),
+        ("5.4", 2 / 3),
+        ("5.4", 0.667),
+        ("5.6", 3030),
+    ],
+)
+def test_a_right_number_of_chapter_5_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, torch.tensor])
+@pytest.mark.parametrize("height", [1200 / math.pi**2, 121.6, 122])
+def test_a_needle_is_right_in_any_form(form, height):
+    assert judge("5.3", form(zigzag(height))).ok
+    assert judge("5.3", tuple(torch.tensor(row) for row in zigzag(height))).ok
+    a, b = map(np.array, zigzag(height))
+    assert judge("5.3", (a[::-1].copy(), b[::-1].copy())).ok
+
+
+def test_right_answers_of_chapter_5_are_found_by_other_roads():
+    assert judge("5.3", best_zigzag()).ok
+    assert judge("5.4", slope_density()).ok
+    assert judge("5.5", (TURNS, math.ceil(math.log2(TURNS + 1)))).ok
+    assert judge("5.5", torch.tensor([33.0, 6.0])).ok
+    assert judge("5.6", stays_zero()).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("5.1", lambda: mesh_worth() ** 2, "the ratio of the errors at equal n"),
+        ("5.1", lambda: 1 / mesh_worth(), "turn the ratio round"),
+        ("5.1", lambda: mesh_worth() / 2, "2/n apart, not 1/n"),
+        ("5.1", lambda: mesh_worth() * math.sqrt(2), "Put h = 2/n"),
+        ("5.2", lambda: 4, "The other way round"),
+        ("5.2", lambda: 1 / 2, "the share of kinks inside"),
+        ("5.2", lambda: quad(lambda w: w**2, 0, 1)[0], "by |w|, and the kernel, a square, by w²"),
+        ("5.2", lambda: 1 / 2 * 1 / 3, "likelier to have their kink inside"),
+        ("5.2", lambda: 1 / 8, "counted as 0 where the kink is outside"),
+        ("5.3", lambda: zigzag(-122), "Upside down"),
+        ("5.3", lambda: zigzag(122, (0.02, 0.01, -0.01, -0.02)), "Upside down"),
+        ("5.3", lambda: zigzag(122)[::-1], "First a, then b"),
+        ("5.3", lambda: zigzag(100), "go higher"),
+        ("5.3", lambda: [[-122, 243, -243, 122], zigzag(1)[1]], "back at 0"),
+        ("5.3", lambda: [[-122, 244, -244, 0], zigzag(1)[1]], "back at 0"),
+        ("5.3", lambda: zigzag(122, (-0.03, -0.01, 0.01, 0.03)), "back at 0"),
+        ("5.3", lambda: zigzag(50), "one crest and one trough"),
+        ("5.3", lambda: [row[:3] for row in zigzag(122)], "an array of 2 × 4 numbers"),
+        ("5.4", lambda: 2 / 5, "best for the values"),
+        ("5.4", lambda: 1 / 2, "h²|f''| the same everywhere"),
+        ("5.4", lambda: 1, "slopes in the maximum"),
+        ("5.4", lambda: -2 / 3, "the width of the cells"),
+        ("5.4", lambda: 1 / 3, "Of f''² it is"),
+        ("5.4", lambda: 0.25, "from the middle"),
+        ("5.5", lambda: (TURNS - 1, 6), "what does the function do at 0"),
+        ("5.5", lambda: (16, 6), "This is one side"),
+        ("5.5", lambda: (31, 6), "Where is the sine ±1"),
+        ("5.5", lambda: (TURNS, 5), "5 layers reach 31 turning points"),
+        ("5.5", lambda: (TURNS, TURNS), "folds multiply"),
+        ("5.5", lambda: (TURNS, 7), "if the input turns t times"),
+        ("5.5", lambda: 33, "a list of 2 numbers"),
+        ("5.6", lambda: 3 * 10 * 100, "an entry of c, too"),
+        ("5.6", lambda: 10 * 100, "an entry of c, too"),
+        ("5.6", lambda: 10 * 101, "This is one layer"),
+        ("5.6", lambda: 4 * 10 * 101, "The last layer has one component"),
+        ("5.6", lambda: 3 * 20 * 101, "count the new ones only"),
+        ("5.6", lambda: MMNN(100, 20, 4, generator=torch.Generator()).count(), "new ones only"),
+        ("5.6", lambda: 0, "the derivative of the loss by a component"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_5_is_told_what_is_wrong(exercise, answer, words):
     verdict = judge(exercise, answer())
     assert not verdict.ok and words in verdict.message
