@@ -30,7 +30,7 @@ def reversed_states(
         own error, by the step −Δt.
     theta : Tensor (L, …)
         Parameters, a row for each layer.
-    x : Tensor (..., D)
+    x : Tensor (…, D)
         The last state.
 
     Raises
@@ -68,15 +68,15 @@ def pull_back(
     theta : Tensor (L, …)
         Parameters, a row for each layer. Of layers that share θ, ``theta.expand(L, -1)``, the
         gradient is the sum of the rows.
-    states : iterable of Tensors (..., D)
+    states : iterable of Tensors (…, D)
         What entered each layer, the last one first: ``orbit[:-1].flip(0)`` if the orbit was kept,
         :func:`reversed_states` if not.
-    slope : Tensor (..., D)
+    slope : Tensor (…, D)
         g_L.
 
     Returns
     -------
-    Tensor (..., D), Tensor (L, …)
+    Tensor (…, D), Tensor (L, …)
         Gradients with respect to x_0 and to θ; that of θ is summed over what shares it.
 
     Raises
@@ -122,7 +122,7 @@ def adjoint_field(field: Layer, theta: Float[Tensor, "*b p"]) -> Map:
     field : callable
         f(x, θ) for one state (D,) and θ (p,), made of what autograd can differentiate. Time, if f
         needs it, is one more coordinate of x.
-    theta : Tensor (..., p)
+    theta : Tensor (…, p)
         Parameters, one vector for all or one for each member of an ensemble.
 
     Returns

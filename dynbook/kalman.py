@@ -28,16 +28,16 @@ class Filtered:
 
     Attributes
     ----------
-    mean : Tensor (..., p)
+    mean : Tensor (…, p)
         Of the parameters.
-    cov : Tensor (..., p, p)
+    cov : Tensor (…, p, p)
         Their covariance.
-    innovation : Tensor (T, ..., m)
+    innovation : Tensor (T, …, m)
         y_t − h(θ, x_t) *before* sample t was used.
-    spread : Tensor (T, ..., m, m)
+    spread : Tensor (T, …, m, m)
         The covariance foretold for it, noise included: if the filter is right, nineteen in twenty
         of the innovations lie within ±1.96 of its roots.
-    members : Tensor (..., N, p), optional
+    members : Tensor (…, N, p), optional
         Of an ensemble filter.
     """
 
@@ -74,7 +74,7 @@ def extended_kalman(
     ----------
     predict : callable
         h from θ (p,) and one input to (m,), differentiable by ``torch.func``.
-    mean, cov : Tensor (..., p) and (..., p, p)
+    mean, cov : Tensor (…, p) and (…, p, p)
         What is believed before the first sample, members along leading dimensions; covariances
         symmetric and positive definite, cov broadcast against mean.
     x, y : Tensor (T, …) and (T, m)
@@ -146,7 +146,7 @@ def ensemble_kalman(
     predict, x, y, noise, drift
         As for :func:`extended_kalman`, but h need not have a derivative. Samples of their own have
         the dimensions before N after T.
-    members : Tensor (..., N, p)
+    members : Tensor (…, N, p)
         N ≥ 2 networks drawn from what is believed before the first sample.
     inflation : float
         Factor ≥ 1 on deviations from the mean, before each sample, against collapse.

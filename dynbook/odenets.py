@@ -1,6 +1,6 @@
 """Residual networks as differential equations: a layer is a step of length h.
 
-The interface, for layers ℓ = 1 … L of width n (leading dimensions *b after L are an ensemble)::
+The interface, for layers ℓ = 1 … L of width n (leading dimensions b after L are an ensemble)::
 
     residual_field(K, b)                  y ↦ φ(Ky + b), one layer: K (*b, n, n), b (*b, n)
     residual_layers(K, b, h)              [y ↦ y + hφ(K_ℓ y + b_ℓ)]: K (L, *b, n, n), b (L, *b, n)
@@ -34,10 +34,10 @@ def residual_field(
 
     Parameters
     ----------
-    K : Tensor (n, n) or (..., n, n)
+    K : Tensor (n, n) or (…, n, n)
         Weights. One matrix takes states (..., n), as a batch of data; with leading dimensions, an
         ensemble of networks, each takes the state at its place.
-    b : Tensor (n,) or (..., n)
+    b : Tensor (n,) or (…, n)
         Biases, with the leading dimensions of K.
     phi : callable
         Activation φ, for each coordinate.
@@ -64,7 +64,7 @@ def residual_layers(
 
     Parameters
     ----------
-    K, b : Tensor (L, n, n) and (L, n), or (L, ..., n, n) and (L, ..., n)
+    K, b : Tensor (L, n, n) and (L, n), or (L, …, n, n) and (L, …, n)
         Weights and biases; :func:`residual_field` says what the dimensions after L mean.
     h : float or Tensor
         Step, as dt of :func:`dynbook.maps.euler`.
@@ -85,7 +85,7 @@ def antisymmetric(M: Float[Tensor, "*b n n"], damping: float | Tensor = 0.0) -> 
 
     Parameters
     ----------
-    M : Tensor (..., n, n)
+    M : Tensor (…, n, n)
         Any square matrices; n (n − 1)/2 numbers of each count.
     damping : float or Tensor
         γ ≥ 0 in units of 1/time, one for all or broadcast against the matrices, (V, 1, 1).

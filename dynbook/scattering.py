@@ -120,7 +120,7 @@ def scattering_layer(
     ----------
     filters : Tensor (K, n), complex
         Fourier transforms, low pass first, as from :func:`wavelet_frame`.
-    u : Tensor (..., n)
+    u : Tensor (…, n)
         Real signals.
 
     Raises

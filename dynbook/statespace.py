@@ -63,7 +63,7 @@ def bilinear(
 
     Parameters
     ----------
-    A, B : Tensor (..., N, N), (..., N)
+    A, B : Tensor (…, N, N), (…, N)
         The equation.
     dt : float
         Time step Δ > 0.
@@ -117,7 +117,7 @@ def krylov(
 
     Parameters
     ----------
-    A, B : Tensor (..., N, N), (..., N)
+    A, B : Tensor (…, N, N), (…, N)
         The step x' = A x + B u.
     steps : int
         Length T.
@@ -172,7 +172,7 @@ def delay_memory(
 
     Parameters
     ----------
-    K : Tensor (..., N, T)
+    K : Tensor (…, N, T)
         Responses, as of :func:`krylov`, long enough to have died out.
     delays : int
         Number D ≤ T of delays.
