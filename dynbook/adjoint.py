@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import kind
+from dynbook.domains import finite, kind
 from dynbook.maps import Map, OrbitError, can_be_called
 from dynbook.orthonormal import all_finite
 
@@ -35,10 +35,13 @@ def reversed_states(
 
     Raises
     ------
+    TypeError, ValueError
+        At the first state, if inverse cannot be called or x is not finite.
     OrbitError
         If the orbit leaves the finite numbers on its way back; it names the layer.
     """
     can_be_called("inverse", inverse)
+    finite("x", x)
     for number in reversed(range(len(theta))):
         with torch.no_grad():
             x = inverse(x, theta[number])
@@ -81,8 +84,11 @@ def pull_back(
 
     Raises
     ------
-    ValueError
-        If states and parameters differ in number, or the slope is not shaped as the states.
+    TypeError, ValueError
+        If layer cannot be called, states and parameters differ in number, or the slope is not
+        shaped as the states.
+    OrbitError
+        If the gradient leaves the finite numbers; it names the layer.
     """
     can_be_called("layer", layer)
     gradient, number = torch.empty_like(theta), len(theta)
@@ -98,6 +104,11 @@ def pull_back(
         with torch.enable_grad():
             x, own = x.detach().requires_grad_(), theta[number].detach().requires_grad_()
             slope, gradient[number] = torch.autograd.grad(layer(x, own), (x, own), slope)
+        if not (all_finite(slope) and all_finite(gradient[number])):
+            raise OrbitError(
+                f"the gradient left the finite numbers on its way back, at layer {number}: it "
+                "explodes, or the state or θ there is not finite"
+            )
     if number:
         came = "more" if number < 0 else len(theta) - number
         raise ValueError(
@@ -133,8 +144,8 @@ def adjoint_field(field: Layer, theta: Float[Tensor, "*b p"]) -> Map:
     Raises
     ------
     TypeError, ValueError
-        If θ holds no vectors and, at a step, if the state has not 2D + p entries, or other leading
-        dimensions than θ.
+        If field cannot be called, θ holds no vectors and, at a step, if the state has not 2D + p
+        entries, or leading dimensions against which those of θ cannot be broadcast.
     """
     can_be_called("field", field)
     if not isinstance(theta, Tensor) or theta.ndim == 0 or not theta.is_floating_point():
@@ -153,8 +164,14 @@ def adjoint_field(field: Layer, theta: Float[Tensor, "*b p"]) -> Map:
                 f"the state must be (x, a, g) with 2D + p = 2D + {p} entries, got shape "
                 f"{tuple(s.shape)}"
             )
-        members = theta.expand(*s.shape[:-1], p)
-        each = torch.vmap(single)(s.reshape(-1, s.shape[-1]), members.reshape(-1, p))
-        return each.reshape(s.shape)
+        states = s.reshape(-1, s.shape[-1])
+        try:
+            members = theta.expand(*s.shape[:-1], p).reshape(len(states), p)
+        except RuntimeError:
+            raise ValueError(
+                "theta must be one vector, or one for each member, in the leading dimensions of "
+                f"the state: got shapes {tuple(theta.shape)} and {tuple(s.shape)}"
+            ) from None
+        return torch.vmap(single)(states, members).reshape(s.shape)
 
     return rates

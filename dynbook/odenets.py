@@ -21,7 +21,6 @@ from numbers import Real
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from dynbook.domains import kind
 from dynbook.maps import Map, can_be_called, euler
@@ -45,7 +44,8 @@ def residual_field(
     Raises
     ------
     TypeError, ValueError
-        If weights or biases are no real tensors of one dtype, or their shapes do not fit.
+        If weights or biases are no real tensors of one dtype, their shapes do not fit, or phi
+        cannot be called.
     """
     _weights(K=K, b=b)
     if K.shape[-1] != K.shape[-2]:
@@ -88,7 +88,8 @@ def antisymmetric(M: Float[Tensor, "*b n n"], damping: float | Tensor = 0.0) -> 
     M : Tensor (…, n, n)
         Any square matrices; n (n − 1)/2 numbers of each count.
     damping : float or Tensor
-        γ ≥ 0 in units of 1/time, one for all or broadcast against the matrices, (V, 1, 1).
+        γ ≥ 0 in units of 1/time, one for all or broadcast against the matrices, (V, 1, 1); taken
+        in the dtype of M.
 
     Raises
     ------
@@ -99,11 +100,11 @@ def antisymmetric(M: Float[Tensor, "*b n n"], damping: float | Tensor = 0.0) -> 
         raise TypeError(f"M must be a real floating-point tensor, got {kind(M)}")
     if M.ndim < 2 or M.shape[-1] != M.shape[-2]:
         raise ValueError(f"M must hold square matrices (..., n, n), got {_shape(M)}")
-    if not isinstance(damping, (Real, Tensor)):
-        raise TypeError(f"damping must be a number or a tensor, got {kind(damping)}")
-    values = torch.as_tensor(damping).flatten()
-    if not (good := (values >= 0) & (values < math.inf)).all():
-        raise ValueError(f"damping must be finite and not negative, got {values[~good][0].item()}")
+    if not isinstance(damping, (Real, Tensor)) or torch.is_complex(torch.as_tensor(damping)):
+        raise TypeError(f"damping must be a real number or tensor, got {kind(damping)}")
+    damping = torch.as_tensor(damping, dtype=M.dtype, device=M.device)
+    if not (good := (damping >= 0) & (damping < math.inf)).all():
+        raise ValueError(f"damping must be finite and not negative, got {damping[~good][0].item()}")
     return (M - M.mT) / 2 - damping * torch.eye(M.shape[-1]).to(M)
 
 
@@ -128,8 +129,8 @@ def hamiltonian_field(
     Raises
     ------
     TypeError, ValueError
-        If weights or biases are no real tensors of one dtype, or their shapes do not fit; and, when
-        it is called, if the state has not 2n numbers.
+        If weights or biases are no real tensors of one dtype, their shapes do not fit, or phi
+        cannot be called; and, when it is called, if the state has not 2n numbers.
     """
     drift, kick = _halves(K1, b1, K2, b2, phi)
 
@@ -194,6 +195,7 @@ def hamiltonian(
 ) -> Float[Tensor, "*b"]:
     """H(y, z) = Σ ln cosh(K1 z + b1) + Σ ln cosh(K2 y + b2), the energy for φ = tanh.
 
+    Each summand has a rounding error of about that of ln 2, however small it is itself.
     Parameters and errors are those of :func:`hamiltonian_field`, with x = (y, z) of 2n numbers.
     """
     _halves(K1, b1, K2, b2, torch.tanh)
@@ -231,7 +233,7 @@ def _times(K: Tensor, y: Tensor) -> Tensor:
 
 
 def _ln_cosh(a: Tensor) -> Tensor:
-    return a.abs() + softplus(-2 * a.abs()) - math.log(2)
+    return torch.logaddexp(a, -a) - math.log(2)  # smooth at 0, and large where cosh overflows
 
 
 def _weights(**named: Tensor) -> None:

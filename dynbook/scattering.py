@@ -21,7 +21,7 @@ def wavelet_frame(
     """Analytic wavelets, one per octave, each of twice the width of the one before.
 
     In s = log₂ of the frequency every filter is a window cos(π(s − s_k)/2), |s − s_k| ≤ 1, centred
-    at n/2, n/4, …, n/2^octaves; the low pass takes what is below.
+    at n/2^octaves, …, n/4, n/2 periods per signal; the low pass takes what is below.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def wavelet_frame(
     Returns
     -------
     Tensor (1 + octaves, n), complex
-        Fourier transforms of the filters, the low pass first.
+        Fourier transforms of the filters, the low pass first, then from low to high.
 
     Raises
     ------
     ValueError
-        If n is odd, or octaves are below 1 or too many for n.
+        If n is odd or below 4, octaves are below 1 or too many for n, or the dtype is another.
     """
     half = _half(n)
     octaves = whole("octaves", octaves, most=int(math.log2(half)))
@@ -69,7 +69,7 @@ def gabor_frame(
     Raises
     ------
     ValueError
-        If n is odd, or channels are below 1 or too many for n.
+        If n is odd or below 4, channels are below 1 or too many for n, or the dtype is another.
     """
     half = _half(n)
     channels = whole("channels", channels, most=half)
@@ -97,7 +97,8 @@ def random_frame(
     Raises
     ------
     ValueError, TypeError
-        If n is odd, channels are below 1, or the generator is none on the CPU.
+        If n is odd or below 4, channels are below 1, the dtype is another, or the generator is
+        none on the CPU.
     """
     half, channels = _half(n), whole("channels", channels)
     profile = torch.zeros(1 + channels, half + 1, dtype=torch.complex128)
@@ -121,12 +122,12 @@ def scattering_layer(
     filters : Tensor (K, n), complex
         Fourier transforms, low pass first, as from :func:`wavelet_frame`.
     u : Tensor (…, n)
-        Real signals.
+        Real signals, float32 or float64, at least one.
 
     Raises
     ------
     TypeError, ValueError
-        If filters or signals are of another kind or do not fit.
+        If filters or signals are of another kind or do not fit, or there is no signal.
     """
     _fitting(filters, u)
     spectra = torch.fft.fft(u)
@@ -142,7 +143,7 @@ def scatter(
     Parameters
     ----------
     filters : Tensor (K, n), complex
-        A tight frame.
+        A tight frame with a real low pass.
     x : Tensor (n,)
         A real signal.
     depth : int
@@ -157,12 +158,13 @@ def scatter(
     Raises
     ------
     TypeError, ValueError
-        As :func:`scattering_layer`; or if the filters are no tight frame, x is no vector or not
-        finite, or the last layer would hold more than 2²⁶ numbers.
+        At the first layer, as :func:`scattering_layer`; or if the filters are no tight frame or
+        their low pass is not real, x is no vector or not finite, or the last layer would hold more
+        than 2²⁶ numbers.
     """
     _checked(filters, x)
     depth, channels = whole("depth", depth), len(filters) - 1
-    if x.shape[-1] * channels**depth > LARGEST:
+    if math.log2(len(x)) + depth * math.log2(channels) > math.log2(LARGEST):
         raise ValueError(
             f"{channels} channels have {channels}^{depth} paths, too many for a signal of "
             f"{x.shape[-1]} numbers: take fewer layers, or sampled_energy, which samples paths"
@@ -179,11 +181,11 @@ def remaining_energy(
 ) -> Float[Tensor, " depth+1"]:
     """W_m/‖x‖², the share of the energy that goes on after m = 0, 1, …, depth layers.
 
-    Parameters and errors are those of :func:`scatter`.
+    Parameters and errors are those of :func:`scatter`; and x may not be zero.
     """
+    x = _unit(filters, x)
     energies = [on.square().sum() for _, on in scatter(filters, x, depth)]
-    total = x.square().sum()
-    return torch.stack([total, *energies]) / total
+    return torch.stack([x.square().sum(), *energies]) / x.square().sum()
 
 
 def sampled_energy(
@@ -215,9 +217,9 @@ def sampled_energy(
     Raises
     ------
     TypeError, ValueError
-        As :func:`scatter`; or if walkers or the generator are of the wrong kind.
+        As :func:`remaining_energy`; or if walkers or the generator are of the wrong kind.
     """
-    _checked(filters, x)
+    x = _unit(filters, x)
     depth, walkers = whole("depth", depth), whole("walkers", walkers)
     cpu_generator(generator)
     u, row = x.expand(walkers, -1), torch.arange(walkers, device=x.device)
@@ -238,7 +240,18 @@ def frame_defect(filters: Complex[Tensor, "K n"]) -> Float[Tensor, " n"]:
     """Σ_k ½(|ψ̂_k(ω)|² + |ψ̂_k(−ω)|²) − 1: zero at all n frequencies if the frame is tight.
 
     On real signals, that is: their spectra are as large at −ω as at ω.
+
+    Parameters
+    ----------
+    filters : Tensor (K, n), complex
+        Fourier transforms.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are of another kind or shape.
     """
+    _filters(filters)
     power = filters.abs().square().sum(0)
     return (power + power.roll(-1).flip(0)) / 2 - 1
 
@@ -268,19 +281,33 @@ def _half(n: int) -> int:
     return n // 2
 
 
-def _fitting(filters: Tensor, u: Tensor) -> None:
-    for name, value, ok in (
-        ("filters", filters, isinstance(filters, Tensor) and filters.is_complex()),
-        ("the signal", u, isinstance(u, Tensor) and u.is_floating_point()),
-    ):
-        if not ok:
-            wanted = "complex" if name == "filters" else "real floating-point"
-            raise TypeError(f"{name} must be a {wanted} tensor, got {kind(value)}")
-    if filters.ndim != 2 or len(filters) < 2 or u.shape[-1:] != filters.shape[1:]:
+def _filters(filters: Tensor) -> None:
+    if not isinstance(filters, Tensor) or not filters.is_complex():
+        raise TypeError(f"filters must be a complex tensor, got {kind(filters)}")
+    if filters.ndim != 2 or len(filters) < 2:
         raise ValueError(
-            "filters must be (K, n), a low pass and at least one more, for signals (..., n); got "
-            f"shapes {tuple(filters.shape)} and {tuple(u.shape)}"
+            "filters must be (K, n), a low pass and at least one more, got shape "
+            f"{tuple(filters.shape)}"
         )
+
+
+def _fitting(filters: Tensor, u: Tensor) -> None:
+    _filters(filters)
+    if not isinstance(u, Tensor) or u.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"the signal must be a float32 or float64 tensor, got {kind(u)}")
+    if u.shape[-1:] != filters.shape[1:] or not u.numel():
+        raise ValueError(
+            "signals must be (..., n), at least one, for filters (K, n); got shapes "
+            f"{tuple(u.shape)} and {tuple(filters.shape)}"
+        )
+
+
+def _unit(filters: Tensor, x: Tensor) -> Tensor:
+    """x at the scale of 1, where squares neither overflow nor vanish: the network does not mind."""
+    _checked(filters, x)
+    if not x.any():
+        raise ValueError("x must not be zero: it has no energy to share")
+    return x / x.abs().max()
 
 
 def _checked(filters: Tensor, x: Tensor) -> None:
@@ -289,10 +316,16 @@ def _checked(filters: Tensor, x: Tensor) -> None:
     if x.ndim != 1:
         raise ValueError(f"x must be one signal (n,), got shape {tuple(x.shape)}")
     finite("x", x)
-    defect = frame_defect(filters).abs()
-    if not defect.max() < 1e3 * torch.finfo(x.dtype).eps:
+    defect, allowed = frame_defect(filters).abs(), 1e3 * torch.finfo(x.dtype).eps
+    if not defect.max() < allowed:
         at = int(defect.nan_to_num(torch.inf).argmax())
         raise ValueError(
             "filters must be a tight frame, so that no energy is lost unseen, but the sum of "
             f"½(|ψ̂(ω)|² + |ψ̂(−ω)|²) differs from 1 by {defect[at]:.1e} at frequency {at}"
+        )
+    skew = (filters[0] - filters[0].roll(-1).flip(0).conj()).abs().max()
+    if not skew < allowed:
+        raise ValueError(
+            "filters[0], the low pass, must make real signals of real ones, χ̂(−ω) = χ̂(ω)*, or "
+            f"energy is lost with imaginary parts; got values that differ by {skew:.1e}"
         )

@@ -115,6 +115,26 @@ def test_a_way_back_that_explodes_is_named_with_its_layer():
         list(reversed_states(undo, torch.zeros(100, 1), torch.ones(1, dtype=F64)))
 
 
+def test_a_gradient_that_explodes_is_named_with_its_layer():
+    """Each layer multiplies it by 10^100: the fourth from the end exceeds 10^308."""
+    theta, x = torch.full((9, 1), 1e100, dtype=F64), torch.zeros(1, dtype=F64)
+    with pytest.raises(OrbitError, match=r"gradient left the finite numbers .* at layer 5"):
+        pull_back(lambda x, theta: theta * x, theta, [x] * 9, torch.ones(1, dtype=F64))
+
+
+def test_the_gradient_of_theta_alone_may_explode():
+    theta, big = torch.zeros(2, 1, dtype=F64), torch.full((2,), 1e308, dtype=F64)
+    with pytest.raises(OrbitError, match="at layer 1"):
+        pull_back(lambda x, theta: x + theta * big, theta, [0 * big] * 2, 0 * big + 1)
+
+
+def test_a_field_without_parameters_has_its_transpose():
+    A, s = normal(3, 3), normal(5, 6, seed=1)
+    rates = adjoint_field(lambda x, theta: A @ x, normal(0))(s)
+    torch.testing.assert_close(rates, torch.cat([s[:, :3] @ A.mT, -s[:, 3:] @ A], -1))
+    assert adjoint_field(neural, normal(6))(normal(0, 10)).shape == (0, 10)
+
+
 def test_bad_input_is_refused_in_words():
     theta, x = normal(3, 2, 2), normal(4, 2)
     with pytest.raises(ValueError, match=r"must be 3, what entered each layer.*got 2"):
@@ -127,5 +147,16 @@ def test_bad_input_is_refused_in_words():
         pull_back(None, theta, [x], x)
     with pytest.raises(TypeError, match=r"theta must be a real tensor of shape \(..., p\), got 3"):
         adjoint_field(neural, 3)
-    with pytest.raises(ValueError, match=r"2D \+ 6 entries, got shape \(9,\)"):
-        adjoint_field(neural, normal(6))(normal(9))
+    for entries in (6, 7, 9):
+        with pytest.raises(ValueError, match=rf"2D \+ 6 entries, got shape \({entries},\)"):
+            adjoint_field(neural, normal(6))(normal(entries))
+    with pytest.raises(ValueError, match=r"one for each member.*\(3, 6\) and \(4, 10\)"):
+        adjoint_field(neural, normal(3, 6))(normal(4, 10))
+    with pytest.raises(TypeError, match=r"theta must be a real tensor .*int64"):
+        adjoint_field(neural, torch.arange(6))
+    with pytest.raises(TypeError, match="field must be a function"):
+        adjoint_field(None, normal(6))
+    with pytest.raises(ValueError, match="x must be finite, got nan"):
+        next(reversed_states(layer, theta, x * math.nan))
+    with pytest.raises(TypeError, match="inverse must be a function"):
+        next(reversed_states(None, theta, x))

@@ -106,6 +106,23 @@ def test_the_energy_does_not_overflow():
     torch.testing.assert_close(hamiltonian(x, *weights), by_hand, rtol=1e-6, atol=0)
 
 
+def test_small_swings_about_rest_have_the_frequencies_of_theory():
+    """At rest the energy is ½‖K1 z‖² + ½‖K2 y‖², to second order."""
+    K1, b1, K2, b2 = two_weights()
+    H = torch.func.hessian(lambda x: hamiltonian(x, K1, 0 * b1, K2, 0 * b2))(K1.new_zeros(6))
+    torch.testing.assert_close(H, torch.block_diag(K2.mT @ K2, K1.mT @ K1))
+
+
+def test_damping_has_the_dtype_of_the_weights_and_a_gradient():
+    gamma = torch.tensor([[[0.1]], [[0.2]]], dtype=torch.float64, requires_grad=True)
+    K = antisymmetric(normal(2, 3, 3).float(), gamma)
+    assert K.dtype == torch.float32
+    (slope,) = torch.autograd.grad(K.sum(), gamma)
+    torch.testing.assert_close(slope, torch.full_like(gamma, -3))  # of the trace, −nγ
+    real = torch.linalg.eigvals(K).real
+    torch.testing.assert_close(real, torch.tensor([[-0.1] * 3, [-0.2] * 3]))
+
+
 def test_leapfrog_turns_an_oscillator_by_the_angle_of_theory():
     """For φ(a) = a and frequency ω a layer is similar to a rotation by θ, cos θ = 1 − h²ω²/2."""
     one, nothing = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
@@ -187,7 +204,8 @@ def test_gradients_reach_the_weights_under_vmap():
             ValueError,
             "damping .* not negative, got -0.1",
         ),
-        (lambda: antisymmetric(normal(3, 3), "much"), TypeError, "damping must be a number"),
+        (lambda: antisymmetric(normal(3, 3), "much"), TypeError, "damping must be a real number"),
+        (lambda: antisymmetric(normal(3, 3), normal(1) + 0j), TypeError, "damping must be a real"),
         (
             lambda: hamiltonian_field(normal(5, 3), normal(5), normal(5, 4), normal(5)),
             ValueError,

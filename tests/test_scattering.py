@@ -96,9 +96,35 @@ def test_the_network_is_homogeneous_and_does_not_expand():
     torch.testing.assert_close(along, features(x), rtol=1e-10, atol=1e-12)
 
 
-def test_a_signal_of_zeros_keeps_no_energy_and_no_nan():
-    walks = sampled_energy(FRAMES["Gabor"], torch.zeros(64, dtype=torch.float64), 3, 5, seeded(1))
-    assert (walks[:, 1:] == 0).all()
+def test_a_constant_leaves_at_once_and_the_walk_goes_on_without_nan():
+    """The low pass of random filters is the mean: nothing at all goes on."""
+    constant = torch.ones(64, dtype=torch.float64)
+    walks = sampled_energy(FRAMES["random"], constant, 3, 5, seeded(1))
+    assert (walks == torch.tensor([1.0, 0, 0, 0])).all()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_shares_of_energy_do_not_depend_on_the_size_of_the_signal(size):
+    filters, x = FRAMES["wavelets"], noise(64, 9)
+    shares = [remaining_energy(filters, x, 3), sampled_energy(filters, x, 3, 4, seeded(0))]
+    again = [remaining_energy(filters, size * x, 3)]
+    again.append(sampled_energy(filters, size * x, 3, 4, seeded(0)))
+    torch.testing.assert_close(again, shares)
+
+
+def test_wavelets_and_gabor_filters_stand_where_they_say():
+    """By hand, with n = 16: two windows meet at a frequency, and share its energy."""
+    half = math.cos(math.pi / 4)
+    wavelets = wavelet_frame(16, 2).abs().square()  # centred at 4 and 8, low pass below 2
+    s = torch.tensor([3.0, 5.0, 6.0, 7.0]).double().log2()  # low pass at s = 1
+    above = (math.pi / 2 * (s - torch.tensor([1.0, 2, 2, 2]).double())).sin() ** 2
+    torch.testing.assert_close(wavelets[0, :5], torch.tensor([1, 1, 1, 1 - above[0], 0]).double())
+    torch.testing.assert_close(wavelets[2, 4:8] / 2, torch.cat([above.new_zeros(1), above[1:]]))
+    torch.testing.assert_close(wavelets[1:, 8], torch.tensor([0, 1.0]).double())
+    gabor = gabor_frame(16, 4).abs()  # centred at 0, 2, 4, 6, 8
+    torch.testing.assert_close(gabor[0, [0, 1, 2, 15, 14]], gabor.new_tensor([1, half, 0, half, 0]))
+    torch.testing.assert_close(gabor[1, [1, 2, 3]] / 2**0.5, gabor.new_tensor([half, 1, half]))
+    assert (wavelet_frame(16, 2)[1:, 9:] == 0).all() and (gabor[1:, 9:] == 0).all()
 
 
 def test_float32_and_devices_agree_with_float64(device):
@@ -118,16 +144,34 @@ def test_what_would_lose_energy_unseen_is_refused_in_words():
     louder[0, 0] *= 1.1
     with pytest.raises(ValueError, match=r"tight frame.*differs from 1 by 2.1e-01 at frequency 0"):
         remaining_energy(louder, x, 2)
-    with pytest.raises(ValueError, match=r"shapes \(5, 64\) and \(63,\)"):
+    analytic = filters.roll(1, 0)  # tight, but .real would halve what leaves
+    with pytest.raises(ValueError, match=r"low pass, must make real signals .* differ by 1.4e\+00"):
+        remaining_energy(analytic, x, 2)
+    with pytest.raises(ValueError, match=r"at least one.*shapes \(63,\) and \(5, 64\)"):
         remaining_energy(filters, x[1:], 2)
+    with pytest.raises(ValueError, match=r"at least one.*shapes \(0, 64\)"):
+        scattering_layer(filters, x[None][:0])
+    for share in (remaining_energy, lambda *a: sampled_energy(*a, 3, seeded(0))):
+        with pytest.raises(ValueError, match="x must not be zero"):
+            share(filters, 0 * x, 2)
+    with pytest.raises(ValueError, match=r"low pass and at least one more, got shape \(64,\)"):
+        frame_defect(filters[0])
+    with pytest.raises(ValueError, match="differs from 1 by nan at frequency 5"):
+        next(scatter(filters.where(torch.arange(64) != 5, torch.nan), x, 1))
     with pytest.raises(ValueError, match=r"one signal \(n,\).*\(2, 64\)"):
         sampled_energy(filters, torch.stack([x, x]), 2, 3, seeded(0))
     with pytest.raises(ValueError, match=r"x must be finite.*nan"):
         remaining_energy(filters, x * torch.nan, 2)
-    with pytest.raises(ValueError, match=r"4\^12 paths.*sampled_energy"):
-        remaining_energy(filters, x, 12)
-    with pytest.raises(TypeError, match="signal must be a real floating-point tensor"):
+    for depth in (11, 10**12):
+        with pytest.raises(ValueError, match=rf"4\^{depth} paths.*sampled_energy"):
+            next(scatter(filters, x, depth))
+    next(scatter(filters, x, 10))  # 2²⁶ numbers in its last layer, and no more
+    with pytest.raises(TypeError, match="signal must be a float32 or float64 tensor"):
         remaining_energy(filters, x + 0j, 2)
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator on the CPU"):
+        sampled_energy(filters, x, 2, 3, None)
+    with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.float64"):
+        gabor_frame(64, 4, dtype=torch.float16)
     with pytest.raises(TypeError, match="filters must be a complex tensor"):
         remaining_energy(filters.real, x, 2)
     with pytest.raises(ValueError, match="n must be even, got 63"):
