@@ -7,36 +7,42 @@ import math
 from dynbook.check import close, exercise, numbers
 
 
+def _whole(answer) -> int:
+    n = numbers(answer, shape=()).item()
+    if n != round(n):
+        raise AssertionError("The answer is a count, a whole number.")
+    return int(n)
+
+
 @exercise("6.1")
-def least_damping(answer):
-    gamma, left = numbers(answer, shape=(2,))
-    if math.isclose(gamma, 0.9, rel_tol=1e-3):
-        raise AssertionError(
-            "½hω² is only the beginning of a series; hγ is not small. Solve |1 − hγ + ihω| = 1."
-        )
-    if math.isclose(gamma, 9, rel_tol=1e-3):
-        raise AssertionError("This is the greatest damping with which no mode grows; the least?")
+def layers_that_remember(answer):
+    layers, T, omega = _whole(answer), 2, 3
+    if layers < omega * T:
+        raise AssertionError("With fewer than ω_max T layers no damping holds the fastest mode.")
+
+    def left(L):
+        return (1 - (omega * T / L) ** 2) ** (L / 2)
+
+    enough = next(L for L in range(omega * T, 1000) if left(L) >= 0.5)
+    for wrong, hint in (
+        (
+            enough - 1,
+            "It keeps a little less than half. (With γ = ½hω² it looks like half, but this is only "
+            "the beginning of a series.)",
+        ),
+        (7, "So many for each layer to keep half; but all together?"),
+        (53, "So many for half of the energy; the mode itself?"),
+    ):
+        if layers == wrong:
+            raise AssertionError(hint)
     close(
-        gamma,
-        1.0,
-        rtol=1e-6,
-        name="the damping",
-        hint="A layer multiplies a mode by 1 + h(iω − γ). When is its modulus 1 for ω = 3?",
+        layers,
+        enough,
+        rtol=0,
+        name="the number of layers",
+        hint="At ω = 0 a layer multiplies by 1 − hγ, with h = T/L and the least γ for this h.",
     )
-    if math.isclose(left, math.exp(-2), rel_tol=1e-3):
-        raise AssertionError(
-            "e^(−γT) is what the differential equation leaves; Euler's steps multiply by 1 − hγ."
-        )
-    if math.isclose(left, 0.8, rel_tol=1e-6):
-        raise AssertionError("This is what one layer leaves; there are ten.")
-    close(
-        left,
-        0.8**10,
-        rtol=1e-6,
-        name="what is left",
-        hint="At ω = 0 a layer multiplies by 1 − hγ.",
-    )
-    return "A tenth is left after ten layers: this is what it costs to hold the fastest mode."
+    return "For twice the frequency it would take four times as many layers, only to stand still."
 
 
 @exercise("6.2")
@@ -64,27 +70,30 @@ def longest_step(answer):
 
 
 @exercise("6.3")
-def half_gradient(answer):
-    error = numbers(answer, shape=()).item()
-    eps, first, last = 2.0**-23, -1.0, -5.0
-    if math.isclose(error, eps, rel_tol=5e-2):
-        raise AssertionError("That would need all exponents equal. Here the state is lost, early.")
-    if math.isclose(error, 1, rel_tol=5e-2):
-        raise AssertionError("The state is lost completely, but how much does it still weigh then?")
-    if math.isclose(error, eps ** (last / first), rel_tol=5e-2):
-        raise AssertionError(
-            "The other way round: which exponent loses the state, and which weighs?"
-        )
-    if math.isclose(error, eps ** (1 - first / last), rel_tol=5e-2):
-        raise AssertionError("At the time when ε e^(−λ_D s) = 1 the weight is e^(λ₁ s): insert s.")
+def states_to_keep(answer):
+    states, T = _whole(answer), 20
+    digits = math.log(1e-3 / 2.0**-23)
+
+    def pieces(rate):
+        return math.ceil(T * rate / digits)
+
+    for wrong, hint in (
+        (pieces(4) - 1, "Nearly. Is x(T) among them?"),
+        (pieces(4) + 1, "x(0) need not be kept: nothing starts from there."),
+        (pieces(5), "So many for the state to be right; its error is weighed with e^(λ₁s)."),
+        (pieces(6), "λ₁ is negative: does a weight e^(λ₁s) help or harm?"),
+    ):
+        if states == wrong:
+            raise AssertionError(hint)
     close(
-        error,
-        eps ** (first / last),
-        rtol=5e-2,
-        name="the error",
-        hint="After which time s is the state lost, and what is the weight e^(λ₁ s) then?",
+        states,
+        pieces(4),
+        rtol=0,
+        name="the number of states",
+        hint="The error is ε e^((λ₁ − λ_D)s) until the first fresh start, and matters most there: "
+        "how large may s be?",
     )
-    return "A fifth of the digits: what the slow direction has lost when the fast one is gone."
+    return "Later pieces weigh less and could be longer: equal distances are not the best ones."
 
 
 @exercise("6.4")
@@ -94,6 +103,7 @@ def no_grid(answer):
     for wrong, hint in (
         (fine, "The finer one alone is wrong by order h."),
         ((coarse + fine) / 2, "A mean is wrong by order h too; both are too small."),
+        (fine**2 / coarse, "Order h², too, but no sum of multiples: find the two factors."),
         (2 * coarse - fine, "The wrong way: the finer one is nearer to the limit."),
         ((4 * fine - coarse) / 3, "That is right for an error of order h²; Euler's is of order h."),
         (math.e, "That is the limit; from the two numbers alone you come near it."),
