@@ -101,6 +101,6 @@ QUOTED = {
     "w_late": Within(0.3, 2.2),  # 0.5 to 1.8
     "w_sum": Within(0.006, 0.06),  # 0.011 to 0.042
     "w_sum_zero": Within(0, 1.5e-4),  # the error of RK4; 7e-6 to 5e-5
-    "w_settled": Within(3, 7),
+    "w_settled": Within(1, 7),  # 2 to 7
     "w_gap_percent": Within(4, 15),  # second order in the error; 7.0 to 10.9
 }
