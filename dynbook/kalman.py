@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import cpu_generator, finite, kind
+from dynbook.domains import cpu_generator, finite, first_bad, kind
 from dynbook.maps import can_be_called, states
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -36,7 +36,7 @@ class Filtered:
         y_t − h(θ, x_t) *before* sample t was used.
     spread : Tensor (T, …, m, m)
         The covariance foretold for it, noise included: if the filter is right, nineteen in twenty
-        of the innovations lie within ±1.96 of its roots.
+        of the innovations lie within ±1.96 roots of its diagonal.
     members : Tensor (…, N, p), optional
         Of an ensemble filter.
     """
@@ -88,10 +88,10 @@ def extended_kalman(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong kind or size, a covariance is not positive definite or
-        drift is negative.
+        If an argument, or what h returns, is of the wrong kind or size, a covariance is not
+        positive definite or drift is negative.
     KalmanError
-        If mean or covariance leave the finite numbers, or S is not positive definite.
+        If h, mean or covariance leave the finite numbers, or S is not positive definite.
     """
     mean = states("mean", mean)
     p, batch = mean.shape[-1], mean.shape[:-1]
@@ -110,7 +110,7 @@ def extended_kalman(
     root = torch.linalg.cholesky(R)
     for t, (x_t, y_t) in enumerate(zip(x, y, strict=True)):
         H, output = one(mean, x_t)
-        innovations.append(y_t - _outputs(output, (*batch, y.shape[-1]), t))
+        innovations.append(y_t - _outputs(output, (*batch, y.shape[-1]), mean, t))
         if drift:
             U = _root(U, math.sqrt(drift) * identity.expand_as(U))
         HU = H @ U
@@ -119,7 +119,8 @@ def extended_kalman(
         mean = mean + (K @ innovations[-1][..., None])[..., 0]
         U = _root((identity - K @ H) @ U, K @ root)
         _still_finite(mean, t)
-    return Filtered(mean, U @ U.mT, torch.stack(innovations), torch.stack(spreads))
+    _still_finite(cov := U @ U.mT, t)
+    return Filtered(mean, cov, torch.stack(innovations), torch.stack(spreads))
 
 
 @torch.no_grad()
@@ -182,7 +183,8 @@ def ensemble_kalman(
             members = mean + inflation * (members - mean)
         if drift:
             members = members + math.sqrt(drift) * drawn(*members.shape)
-        output = _outputs(one(members, x_t[..., None, :]), (*batch, N, y.shape[-1]), t)
+        shape = (*batch, N, y.shape[-1])
+        output = _outputs(one(members, x_t[..., None, :]), shape, members, t)
         middle = output.mean(-2)
         A, B = members - members.mean(-2, keepdim=True), output - middle[..., None, :]
         S = B.mT @ B / (N - 1) + R
@@ -192,7 +194,7 @@ def ensemble_kalman(
         spreads.append(S)
         _still_finite(members, t)
     A = members - (mean := members.mean(-2))[..., None, :]
-    cov = A.mT @ A / (N - 1)
+    _still_finite(cov := A.mT @ A / (N - 1), t)
     return Filtered(mean, cov, torch.stack(innovations), torch.stack(spreads), members)
 
 
@@ -209,24 +211,28 @@ def _samples(
     can_be_called("predict", predict)
     shapes = [()] if like.ndim == 1 else [(), like.shape[:-1]]
     for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor) or value.dtype != like.dtype:
-            raise TypeError(f"{name} must be a {like.dtype} tensor, as θ is, got {kind(value)}")
+        _alike(name, value, like)
         if value.ndim < 2 or value.shape[1:-1] not in shapes:
             own = f", or (T, {', '.join(map(str, shapes[-1]))}, d)" if shapes[-1] else ""
             raise ValueError(f"{name} must have shape (T, d){own}, got {tuple(value.shape)}")
         finite(name, value)
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"x and y must have as many samples, one or more: {len(x)}, {len(y)}")
+    if len(x) != len(y) or y.numel() == 0:
+        raise ValueError(
+            f"x and y must have as many samples, one or more, and y an entry in each, got shapes "
+            f"{tuple(x.shape)} and {tuple(y.shape)}"
+        )
     m = y.shape[-1]
     if isinstance(noise, Real):
         noise = float(noise) * torch.eye(m, dtype=like.dtype, device=like.device)
-    return x, y, _covariance("noise", noise, m, like)
+    noise = _covariance("noise", noise, m, like)
+    if noise.ndim > 2:
+        raise ValueError(f"noise must have shape ({m}, {m}), got {tuple(noise.shape)}")
+    return x, y, noise
 
 
 def _covariance(name: str, value: Tensor, size: int, like: Tensor) -> Tensor:
     """A covariance, refused where it is none."""
-    if not isinstance(value, Tensor) or value.dtype != like.dtype:
-        raise TypeError(f"{name} must be a {like.dtype} tensor, as θ is, got {kind(value)}")
+    _alike(name, value, like)
     if value.shape[-2:] != (size, size):
         raise ValueError(f"{name} must have shape (..., {size}, {size}), got {tuple(value.shape)}")
     finite(name, value)
@@ -242,18 +248,29 @@ def _covariance(name: str, value: Tensor, size: int, like: Tensor) -> Tensor:
     return value
 
 
+def _alike(name: str, value: object, like: Tensor) -> None:
+    if not isinstance(value, Tensor) or (value.dtype, value.device) != (like.dtype, like.device):
+        at = f" on {value.device}" if isinstance(value, Tensor) else ""
+        raise TypeError(
+            f"{name} must be a {like.dtype} tensor on {like.device}, as θ is, got {kind(value)}{at}"
+        )
+
+
 def _not_negative(name: str, value: float) -> float:
     if not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number ≥ 0 and finite, got {value!r:.40}")
     return float(value)
 
 
-def _outputs(output: Tensor, shape: tuple[int, ...], t: int) -> Tensor:
+def _outputs(output: Tensor, shape: tuple[int, ...], like: Tensor, t: int) -> Tensor:
+    _alike("what predict returns", output, like)
     if output.shape != shape:
         raise ValueError(
             f"predict must return as many outputs as y has, {shape[-1]}, in one vector: shape "
             f"{shape} for all members, got {tuple(output.shape)} at sample {t}"
         )
+    if not output.isfinite().all():
+        raise KalmanError(f"predict must be finite, got {first_bad(output)} at sample {t}")
     return output
 
 
@@ -276,6 +293,6 @@ def _root(A: Tensor, B: Tensor) -> Tensor:
 def _still_finite(theta: Tensor, t: int) -> None:
     if not theta.isfinite().all():
         raise KalmanError(
-            f"the parameters left the finite numbers at sample {t}: a smaller cov takes smaller "
-            "steps"
+            f"the parameters or their covariance left the finite numbers at sample {t}: a smaller "
+            "cov takes smaller steps"
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dynbook.domains import finite, kind, whole
+from dynbook.domains import finite, whole
 from dynbook.maps import states
+
+UNSTABLE = "the layer is unstable, some |eigenvalue| exceeds 1"
 
 
 def legs(n: int) -> tuple[Float[Tensor, "N N"], Float[Tensor, " N"]]:
@@ -40,8 +43,15 @@ def legendre_sum(x: Float[Tensor, "*b N"], z: Float[Tensor, " m"]) -> Float[Tens
     """Σ_i x_i p_i(z), the function on (0, 1) that a state of :func:`legs` stands for.
 
     By Clenshaw's rule, from i P_i(y) = (2i−1) y P_{i−1}(y) − (i−1) P_{i−2}(y) with y = 2z − 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If z is not (m,), or dtypes or devices differ.
     """
-    states("x", x), states("z", z)
+    states("x", x), _alike("z", z, "x", x)
+    if z.ndim != 1:
+        raise ValueError(f"z must have shape (m,), got {tuple(z.shape)}")
     n, y = x.shape[-1], 2 * z - 1
     after = later = torch.zeros_like(x[..., :1] * y)
     for i in range(n - 1, -1, -1):
@@ -71,20 +81,22 @@ def bilinear(
     Raises
     ------
     TypeError, ValueError
-        If shapes or dtypes do not fit, an entry is not finite, Δ is not positive, or 2/Δ is an
-        eigenvalue of A.
+        If shapes, dtypes or devices do not fit, an entry is not finite, Δ is not positive, or 2/Δ
+        is an eigenvalue of A up to rounding.
     """
     _pair(A, B)
-    if not 0 < dt < math.inf:
+    if not isinstance(dt, Real) or not 0 < dt < math.inf:
         raise ValueError(f"dt must be positive and finite, got {dt!r:.40}")
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     both = torch.cat([eye + dt / 2 * A, dt * B[..., None]], -1)
-    solved, failed = torch.linalg.solve_ex(eye - dt / 2 * A, both)
-    if failed.any():
+    left = finite("Δ/2 A", eye - dt / 2 * A, "take a smaller step")
+    rows = left.detach() / left.detach().abs().amax(-1, keepdim=True)
+    if not (torch.linalg.cond(rows, 1) * torch.finfo(A.dtype).eps < 1e-2).all():
         raise ValueError(
             f"dt = {dt:g} makes I − Δ/2 A singular, 2/Δ = {2 / dt:g} is an eigenvalue of A: "
             "the equation grows that fast, take a smaller step"
         )
+    solved = torch.linalg.solve(left, both)
     return solved[..., :-1], solved[..., -1]
 
 
@@ -93,9 +105,12 @@ def recurrence(
 ) -> Float[Tensor, "T N"]:
     """The states x_t = A x_{t−1} + B u_t from rest, one after the other.
 
-    Parameters are checked as by :func:`krylov`.
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or devices do not fit, or an entry or a state is not finite.
     """
-    _pair(A, B), states("u", u)
+    _pair(A, B), _alike("u", u, "A", A)
     if A.ndim != 2 or u.ndim != 1:
         raise ValueError(
             f"A must have shape (N, N) and u (T,), got {tuple(A.shape)} and {tuple(u.shape)}"
@@ -104,7 +119,7 @@ def recurrence(
     for push in u[:, None] * B:
         x = A @ x + push
         seen.append(x)
-    return torch.stack(seen)
+    return finite("recurrence", torch.stack(seen), UNSTABLE)
 
 
 def krylov(
@@ -125,15 +140,15 @@ def krylov(
     Raises
     ------
     TypeError, ValueError
-        If shapes or dtypes do not fit, an entry is not finite, or the response leaves the finite
-        numbers.
+        If shapes, dtypes or devices do not fit, an entry is not finite, or the response, or a power
+        of A on the way, leaves the finite numbers.
     """
     _pair(A, B)
     steps, K = whole("steps", steps), B[..., None]
     while K.shape[-1] < steps:
         K = torch.cat([K, A @ K], -1)
         A = A @ A
-    return finite("krylov", K[..., :steps], "the layer is unstable, some |eigenvalue| exceeds 1")
+    return finite("krylov", K[..., :steps], UNSTABLE)
 
 
 def convolve(kernel: Float[Tensor, "*b T"], u: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
@@ -145,16 +160,17 @@ def convolve(kernel: Float[Tensor, "*b T"], u: Float[Tensor, "*b T"]) -> Float[T
     Raises
     ------
     TypeError, ValueError
-        If the lengths differ.
+        If lengths, dtypes or devices differ, or the result leaves the finite numbers.
     """
-    states("kernel", kernel), states("u", u)
+    states("u", u), _alike("kernel", kernel, "u", u)
     T = u.shape[-1]
     if kernel.shape[-1] != T:
         raise ValueError(
             f"kernel must be as long as u, {T}, got {kernel.shape[-1]}: cut it, or pad with zeros"
         )
     transformed = torch.fft.rfft(kernel, 2 * T) * torch.fft.rfft(u, 2 * T)
-    return torch.fft.irfft(transformed, 2 * T)[..., :T]
+    y = torch.fft.irfft(transformed, 2 * T)[..., :T]
+    return finite("convolve", y, "kernel or u is too large")
 
 
 def delay_memory(
@@ -184,50 +200,73 @@ def delay_memory(
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, ν is not positive, or K has not died out: its last tenth holds
-        more than 10⁻² of the norm of a row.
+        If a shape, dtype or device does not fit, ν is not positive, or is lost in rounding, a row
+        of K is zero or has not died out (its last tenth holds more than 10⁻² of its norm), or a
+        share beyond 1 shows that no input has this autocovariance.
     """
     states("K", K)
     if K.ndim < 2:
         raise ValueError(f"K must have shape (..., N, T), got {tuple(K.shape)}")
     T = K.shape[-1]
     delays = whole("delays", delays, most=T)
-    if not 0 < noise < math.inf:
+    if not isinstance(noise, Real) or not 0 < noise < math.inf:
         raise ValueError(
             f"noise must be positive and finite, got {noise!r:.40}: without any, rounding decides"
         )
+    largest = K.abs().amax(-1, keepdim=True)
+    if not (largest > 0).all():
+        raise ValueError("K has a row of zeros: no input reaches this state, leave it out")
+    K = K / largest
     left = K[..., -max(T // 10, 1) :].norm(dim=-1) / K.norm(dim=-1)
     if not (left <= 1e-2).all():
         raise ValueError(
             f"K must have died out, but the last tenth of a row holds {left.max():.1g} of its "
-            "norm: take more steps, or a state that every input reaches"
+            "norm: take more steps"
         )
     C = K
     if autocovariance is not None:
-        if states("autocovariance", autocovariance).shape != (T,):
+        if _alike("autocovariance", autocovariance, "K", K).shape != (T,):
             raise ValueError(
                 f"autocovariance must have shape ({T},), one entry for each step of K, got "
                 f"{tuple(autocovariance.shape)}"
             )
-        both = torch.cat([autocovariance.flip(0), autocovariance[1:]])
+        if not 0 < autocovariance[0] == autocovariance.abs().max():
+            raise ValueError(
+                "autocovariance must be positive and largest at delay 0, as a variance is, got "
+                f"{autocovariance[0]:g} there and up to {autocovariance.abs().max():g}"
+            )
+        r = autocovariance / autocovariance[0]
         size = 4 * T
-        product = torch.fft.rfft(K, size) * torch.fft.rfft(both, size)
-        C = torch.fft.irfft(product, size)[..., T - 1 : 2 * T - 1] / autocovariance[0]
+        product = torch.fft.rfft(K, size) * torch.fft.rfft(torch.cat([r.flip(0), r[1:]]), size)
+        C = torch.fft.irfft(product, size)[..., T - 1 : 2 * T - 1]
     P = C @ K.mT
     scale = P.diagonal(dim1=-2, dim2=-1).sqrt()
     P, C = P / (scale[..., None] * scale[..., None, :]), C[..., :delays] / scale[..., None]
     P = (P + P.mT) / 2 + noise**2 * torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
-    return (C * torch.linalg.solve(P, C)).sum(-2)
+    root, failed = torch.linalg.cholesky_ex(P)
+    share = (C * torch.cholesky_solve(C, root)).sum(-2)
+    if failed.any() or not (share < 1 + 1e-3).all():
+        raise ValueError(
+            f"noise = {noise:g} is lost in rounding, make it larger"
+            + ("" if autocovariance is None else "; or no input has this autocovariance")
+        )
+    return share
 
 
 def _pair(A: Tensor, B: Tensor) -> None:
-    for name, value in (("A", A), ("B", B)):
-        finite(name, states(name, value))
+    states("A", A), _alike("B", B, "A", A)
     n = A.shape[-1]
     if A.ndim < 2 or A.shape[-2] != n or B.shape != A.shape[:-1]:
         raise ValueError(
             f"A must have shape (..., N, N) and B (..., N), got {tuple(A.shape)} and "
             f"{tuple(B.shape)}"
         )
-    if B.dtype != A.dtype:
-        raise TypeError(f"B must be {A.dtype} as A is, got {kind(B)}")
+
+
+def _alike(name: str, value: Tensor, other: str, like: Tensor) -> Tensor:
+    if isinstance(value, Tensor) and (value.dtype, value.device) != (like.dtype, like.device):
+        raise TypeError(
+            f"{name} must be {like.dtype} on {like.device} as {other} is, got {value.dtype} on "
+            f"{value.device}"
+        )
+    return states(name, value)

@@ -165,8 +165,8 @@ def ekf(mean=ONE, cov=EYE, x=X, y=Y, noise=1.0, predict=line, **more):
     return lambda: extended_kalman(predict, mean, cov, x, y, noise, **more)
 
 
-def enkf(members=MEMBERS, **more):
-    return lambda: ensemble_kalman(line, members, X, Y, 1.0, **({"generator": seeded(1)} | more))
+def enkf(members=MEMBERS, predict=line, **more):
+    return lambda: ensemble_kalman(predict, members, X, Y, 1.0, **({"generator": seeded(1)} | more))
 
 
 @pytest.mark.parametrize(
@@ -178,17 +178,33 @@ def enkf(members=MEMBERS, **more):
         (ekf(cov=EYE.expand(3, 2, 2)), ValueError, r"cov must have shape \(2, 2\), or one"),
         (ekf(noise=0.0), ValueError, "noise must be positive definite, got the eigenvalue 0"),
         (ekf(noise=math.nan), ValueError, "noise must be finite"),
+        (
+            ekf(noise=EYE[:1, :1, None]),
+            ValueError,
+            r"noise must have shape \(1, 1\), got \(1, 1, 1",
+        ),
+        (ekf(y=Y[:, :0]), ValueError, r"y an entry in each, got shapes \(3, 2\) and \(3, 0\)"),
+        (ekf(cov=EYE.to("meta")), TypeError, "cov must be .* on cpu, .* tensor on meta"),
+        (ekf(predict=lambda t, x: [t]), TypeError, r"what predict returns must be .* got \["),
+        (ekf(predict=lambda t, x: t[:1].float()), TypeError, "what predict returns must be .*64"),
+        (ekf(predict=lambda t, x: x[:1], drift=1e308), KalmanError, "covariance left"),
+        (ekf(predict=lambda t, x: t[:1].abs().sqrt()), KalmanError, "sample 0: rounding"),
         (ekf(noise="1"), TypeError, "noise must be a torch.float64 tensor"),
         (ekf(drift=-1), ValueError, "drift must be a number ≥ 0 and finite, got -1"),
-        (ekf(x=X[:2]), ValueError, "as many samples, one or more: 2, 3"),
+        (ekf(x=X[:2]), ValueError, r"as many samples, .* \(2, 2\) and \(3, 1\)"),
         (ekf(y=Y[:, 0]), ValueError, r"y must have shape \(T, d\), got \(3,\)"),
         (ekf(x=X / 0), ValueError, "x must be finite, got inf"),
-        (ekf(y=Y.float()), TypeError, "y must be a torch.float64 tensor, as θ is"),
+        (ekf(y=Y.float()), TypeError, "y must be .*64 tensor .* as θ is, got .*32"),
         (ekf(mean=ONE[:0]), ValueError, "mean must have at least one entry"),
         (ekf(predict=3), TypeError, "predict must be a function"),
         (ekf(predict=lambda t, x: t), ValueError, "as many outputs as y has, 1, .* sample 0"),
-        (ekf(predict=lambda t, x: t[:1] / 0), KalmanError, "sample 0"),
+        (
+            ekf(predict=lambda t, x: t[:1] / 0),
+            KalmanError,
+            "predict must be finite, .* at sample 0",
+        ),
         (enkf(members=MEMBERS[:1]), ValueError, r"N ≥ 2, got \(1, 2\)"),
+        (enkf(members=MEMBERS * 1e200, predict=lambda t, x: x[:1]), KalmanError, "covariance left"),
         (enkf(members=MEMBERS[0]), ValueError, r"N ≥ 2, got \(2,\)"),
         (enkf(inflation=0.9), ValueError, "inflation must be at least 1, got 0.9"),
         (enkf(generator=None), TypeError, "generator must be a torch.Generator on the CPU"),

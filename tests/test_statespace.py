@@ -185,7 +185,24 @@ def test_memory_is_what_a_long_run_shows():
         assert share[k].item() == pytest.approx(seen.item(), abs=0.01)
 
 
+def test_memory_has_no_unit():
+    K = krylov(*layer(), 2000)
+    r = 0.9 ** torch.arange(2000, dtype=F64)
+    share = delay_memory(K, 5, noise=0.1, autocovariance=r)
+    for size in (1e-200, 1e200):
+        again = delay_memory(size * K, 5, noise=0.1, autocovariance=size * r)
+        torch.testing.assert_close(again, share, rtol=1e-9, atol=0)
+
+
 # --- refusals ---------------------------------------------------------------------------------
+
+HIDDEN = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=F64) / 3  # of eigenvalue one
+LINE = torch.cat([torch.eye(2, dtype=F64), torch.zeros(2, 30, dtype=F64)], 1)  # a delay line
+
+
+def remembered(*autocovariance):
+    r = torch.tensor(autocovariance + (0.0,) * (32 - len(autocovariance)), dtype=F64)
+    return delay_memory(LINE, 5, noise=0.1, autocovariance=r)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +211,12 @@ def test_memory_is_what_a_long_run_shows():
         (lambda: legs(0), "n must be an integer"),
         (lambda: bilinear(*legs(3), 0.0), "dt must be positive"),
         (lambda: bilinear(2 * torch.eye(2, dtype=F64), normal(2), 1.0), "is an eigenvalue of A"),
+        (lambda: bilinear(HIDDEN, normal(2), 2.0), "is an eigenvalue of A"),
+        (lambda: bilinear(*legs(3), "1"), "dt must be positive"),
+        (lambda: bilinear(*legs(3), 1e308), "Δ/2 A must be finite"),
+        (lambda: legendre_sum(normal(3), normal(2, 2)), r"z must have shape \(m,\), got"),
+        (lambda: recurrence(1e200 * legs(2)[0], legs(2)[1], normal(9)), "layer is unstable"),
+        (lambda: convolve(1e200 * normal(5), 1e200 * normal(5)), "kernel or u is too large"),
         (lambda: bilinear(normal(3, 3), normal(4), 1.0), r"A must have shape .* got \(3, 3\)"),
         (lambda: krylov(normal(2, 3), normal(2), 4), "A must have shape"),
         (lambda: krylov(1e200 * torch.eye(1, dtype=F64), normal(1), 9), "layer is unstable"),
@@ -203,6 +226,12 @@ def test_memory_is_what_a_long_run_shows():
         (lambda: delay_memory(normal(2, 30), 5, noise=0.1), "K must have died out"),
         (lambda: delay_memory(torch.eye(2, dtype=F64), 5, noise=0.1), "delays must be an integer"),
         (lambda: delay_memory(krylov(*layer(), 2000), 5, noise=0.0), "noise must be positive"),
+        (lambda: delay_memory(torch.zeros(2, 30, dtype=F64), 5, noise=0.1), "a row of zeros"),
+        (lambda: delay_memory(LINE[[0, 0]], 5, noise=1e-12), "noise = 1e-12 is lost in rounding"),
+        (lambda: remembered(0.5, 1.0), "autocovariance must be positive and largest at delay 0"),
+        (lambda: remembered(0.0), "autocovariance must be positive"),
+        (lambda: remembered(1.0, 1.0), "no input has this autocovariance"),
+        (lambda: remembered(1.0, 0.9, -0.9), "no input has this autocovariance"),
         (
             lambda: delay_memory(krylov(*layer(), 2000), 5, noise=0.1, autocovariance=normal(9)),
             r"autocovariance must have shape \(2000,\).*got \(9,\)",
@@ -216,5 +245,21 @@ def test_what_makes_no_sense_is_refused_in_words(call, message):
 
 def test_mixed_dtypes_are_refused():
     A, B = legs(3)
-    with pytest.raises(TypeError, match=r"B must be torch\.float64"):
-        krylov(A, B.float(), 5)
+    calls = {
+        "B": lambda v: krylov(A, v, 5),
+        "u": lambda v: recurrence(A, B, v),
+        "kernel": lambda v: convolve(v, B),
+        "z": lambda v: legendre_sum(B, v),
+    }
+    for name, call in calls.items():
+        for value in (B.float(), B.to("meta")):
+            with pytest.raises(TypeError, match=rf"^{name} must be torch\.float64 on cpu"):
+                call(value)
+
+
+def test_stiff_equations_are_not_taken_for_singular_ones():
+    A = -torch.logspace(-20, 20, 5, dtype=F64).diag()
+    step, push = bilinear(A, torch.ones(5, dtype=F64), 1.0)
+    half = A.diag() / 2
+    torch.testing.assert_close(step, ((1 + half) / (1 - half)).diag(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(push, 1 / (1 - half), rtol=1e-14, atol=0)
