@@ -122,6 +122,16 @@ def test_a_gradient_that_explodes_is_named_with_its_layer():
         pull_back(lambda x, theta: theta * x, theta, [x] * 9, torch.ones(1, dtype=F64))
 
 
+def test_no_graph_grows_with_depth_and_none_is_needed_outside():
+    theta, x = normal(3, 3, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
+    assert not any(state.requires_grad for state in reversed_states(layer, theta, x))
+    assert not adjoint_field(neural, normal(6).requires_grad_())(normal(10)).requires_grad
+    kept = [normal(5, 3, seed=i) for i in range(3)]
+    with torch.no_grad():
+        quiet = pull_back(layer, theta, kept, kept[0])
+    torch.testing.assert_close(quiet, pull_back(layer, theta, kept, kept[0]), rtol=0, atol=0)
+
+
 def test_the_gradient_of_theta_alone_may_explode():
     theta, big = torch.zeros(2, 1, dtype=F64), torch.full((2,), 1e308, dtype=F64)
     with pytest.raises(OrbitError, match="at layer 1"):
@@ -154,6 +164,8 @@ def test_bad_input_is_refused_in_words():
         adjoint_field(neural, normal(3, 6))(normal(4, 10))
     with pytest.raises(TypeError, match=r"theta must be a real tensor .*int64"):
         adjoint_field(neural, torch.arange(6))
+    with pytest.raises(TypeError, match=r"theta must be a real tensor of shape \(..., p\)"):
+        adjoint_field(neural, torch.tensor(0.0))
     with pytest.raises(TypeError, match="field must be a function"):
         adjoint_field(None, normal(6))
     with pytest.raises(ValueError, match="x must be finite, got nan"):

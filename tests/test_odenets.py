@@ -204,6 +204,7 @@ def test_gradients_reach_the_weights_under_vmap():
             ValueError,
             "damping .* not negative, got -0.1",
         ),
+        (lambda: antisymmetric(normal(3, 3), math.inf), ValueError, "not negative, got inf"),
         (lambda: antisymmetric(normal(3, 3), "much"), TypeError, "damping must be a real number"),
         (lambda: antisymmetric(normal(3, 3), normal(1) + 0j), TypeError, "damping must be a real"),
         (
