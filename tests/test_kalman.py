@@ -60,16 +60,17 @@ def test_several_outputs_with_correlated_noise_are_weighted_least_squares():
     x = torch.randn(30, m * p, generator=g, dtype=F64)
     y = torch.randn(30, m, generator=g, dtype=F64)
     R = torch.tensor([[1.0, 0.8], [0.8, 2.0]], dtype=F64)
+    prior = torch.eye(p, dtype=F64) + 0.5
     found = extended_kalman(
         lambda theta, x: x.view(m, p) @ theta,
         torch.zeros(p, dtype=F64),
-        torch.eye(p, dtype=F64),
+        prior,
         x,
         y,
         R,
     )
     H, W = x.view(30, m, p).numpy(), np.linalg.inv(R.numpy())
-    A = np.eye(p) + sum(h.T @ W @ h for h in H)
+    A = np.linalg.inv(prior.numpy()) + sum(h.T @ W @ h for h in H)
     b = sum(h.T @ W @ t for h, t in zip(H, y.numpy(), strict=True))
     np.testing.assert_allclose(found.mean, np.linalg.solve(A, b), rtol=1e-11)
 
@@ -137,6 +138,34 @@ def test_a_large_ensemble_has_the_exact_mean_and_covariance_with_an_error_of_roo
     assert ratios == pytest.approx([2, 2], abs=0.5)
 
 
+def test_a_step_of_an_ensemble_is_the_formula_with_covariances_by_numpy():
+    """Two ensembles of four, each its own sample, the noise of the two outputs correlated."""
+    members = torch.randn(2, 4, 3, generator=seeded(10), dtype=F64)
+    x, y = (torch.randn(1, 2, 2, generator=seeded(s), dtype=F64) for s in (11, 12))
+    R = torch.tensor([[1.0, 0.8], [0.8, 2.0]], dtype=F64)
+
+    def h(theta, x):
+        return torch.tanh(theta[:2] * x) + theta[2]
+
+    how = {"inflation": 1.2, "drift": 0.3, "generator": seeded(13)}
+    found = ensemble_kalman(h, members, x, y, R, **how)
+    g = seeded(13)
+    moved, noise = (torch.randn(2, 4, k, generator=g, dtype=F64).numpy() for k in (3, 2))
+    for i in range(2):
+        old = members[i].numpy()
+        theta = old.mean(0) + 1.2 * (old - old.mean(0)) + 0.3**0.5 * moved[i]
+        out = np.tanh(theta[:, :2] * x[0, i].numpy()) + theta[:, 2:]
+        both = np.cov(theta.T, out.T)
+        S = both[3:, 3:] + R.numpy()
+        heard = y[0, i].numpy() + noise[i] @ np.linalg.cholesky(R.numpy()).T
+        new = theta + (heard - out) @ (both[:3, 3:] @ np.linalg.inv(S)).T
+        np.testing.assert_allclose(found.members[i], new, rtol=1e-12)
+        np.testing.assert_allclose(found.mean[i], new.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(found.cov[i], np.cov(new.T), rtol=1e-12)
+        np.testing.assert_allclose(found.innovation[0, i], y[0, i] - out.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(found.spread[0, i], S, rtol=1e-12)
+
+
 def test_an_ensemble_never_leaves_its_span():
     g = seeded(7)
     members = torch.randn(4, 6, generator=g, dtype=F64)
@@ -161,12 +190,18 @@ X, Y = torch.ones(3, 2, dtype=F64), torch.ones(3, 1, dtype=F64)
 MEMBERS = torch.randn(5, 2, generator=seeded(9), dtype=F64)
 
 
+def faint(theta, x):
+    return 1e-3 * theta[:1]
+
+
 def ekf(mean=ONE, cov=EYE, x=X, y=Y, noise=1.0, predict=line, **more):
     return lambda: extended_kalman(predict, mean, cov, x, y, noise, **more)
 
 
-def enkf(members=MEMBERS, predict=line, **more):
-    return lambda: ensemble_kalman(predict, members, X, Y, 1.0, **({"generator": seeded(1)} | more))
+def enkf(members=MEMBERS, predict=line, y=Y, noise=1.0, **more):
+    return lambda: ensemble_kalman(
+        predict, members, X, y, noise, **({"generator": seeded(1)} | more)
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,6 +223,8 @@ def enkf(members=MEMBERS, predict=line, **more):
         (ekf(predict=lambda t, x: [t]), TypeError, r"what predict returns must be .* got \["),
         (ekf(predict=lambda t, x: t[:1].float()), TypeError, "what predict returns must be .*64"),
         (ekf(predict=lambda t, x: x[:1], drift=1e308), KalmanError, "covariance left"),
+        (ekf(predict=faint, y=1e307 * Y, noise=1e-8), KalmanError, "parameters .* at sample 0"),
+        (enkf(predict=faint, y=1e307 * Y, noise=1e-8), KalmanError, "parameters .* at sample 0"),
         (ekf(predict=lambda t, x: t[:1].abs().sqrt()), KalmanError, "sample 0: rounding"),
         (ekf(noise="1"), TypeError, "noise must be a torch.float64 tensor"),
         (ekf(drift=-1), ValueError, "drift must be a number ≥ 0 and finite, got -1"),
