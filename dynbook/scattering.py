@@ -318,7 +318,7 @@ def _checked(filters: Tensor, x: Tensor) -> None:
     finite("x", x)
     defect, allowed = frame_defect(filters).abs(), 1e3 * torch.finfo(x.dtype).eps
     if not defect.max() < allowed:
-        at = int(defect.nan_to_num(torch.inf).argmax())
+        at = int(defect.argmax())
         raise ValueError(
             "filters must be a tight frame, so that no energy is lost unseen, but the sum of "
             f"½(|ψ̂(ω)|² + |ψ̂(−ω)|²) differs from 1 by {defect[at]:.1e} at frequency {at}"

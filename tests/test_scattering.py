@@ -36,8 +36,9 @@ def test_the_frames_are_tight_on_real_signals(name):
     assert frame_defect(FRAMES[name]).abs().max() < 1e-14
 
 
-def test_a_layer_is_a_circular_convolution_summed_by_hand():
-    filters, u = FRAMES["random"], noise(64, 1)
+@pytest.mark.parametrize("name", ["random", "Gabor"])
+def test_a_layer_is_a_circular_convolution_summed_by_hand(name):
+    filters, u = FRAMES[name], noise(64, 1)
     impulse = np.fft.ifft(filters.numpy())
     low, on = scattering_layer(filters, u)
     for k, response in enumerate(impulse):
@@ -112,6 +113,21 @@ def test_shares_of_energy_do_not_depend_on_the_size_of_the_signal(size):
     torch.testing.assert_close(again, shares)
 
 
+def test_random_filters_are_circular_and_their_low_pass_is_the_mean():
+    filters = random_frame(1024, 8, seeded(1))
+    assert (filters[0, 1:] == 0).all() and filters[0, 0].abs() == 1
+    band = filters[1:, 1:512]
+    for moment in (band.square().mean(), band.real.square().mean() - band.imag.square().mean()):
+        assert moment.abs() < 4.5 * (band.abs() ** 2).mean() / band.numel() ** 0.5
+
+
+def test_frames_that_delay_have_the_same_energies():
+    """A delay multiplies χ̂(ω) by e^{−iωt}: complex, and yet real signals remain real."""
+    x, turn = noise(64, 3), -2j * math.pi * torch.fft.fftfreq(64).double() * 5
+    late = FRAMES["wavelets"] * turn.exp()
+    torch.testing.assert_close(*(remaining_energy(f, x, 3) for f in (late, FRAMES["wavelets"])))
+
+
 def test_wavelets_and_gabor_filters_stand_where_they_say():
     """By hand, with n = 16: two windows meet at a frequency, and share its energy."""
     half = math.cos(math.pi / 4)
@@ -154,8 +170,9 @@ def test_what_would_lose_energy_unseen_is_refused_in_words():
     for share in (remaining_energy, lambda *a: sampled_energy(*a, 3, seeded(0))):
         with pytest.raises(ValueError, match="x must not be zero"):
             share(filters, 0 * x, 2)
-    with pytest.raises(ValueError, match=r"low pass and at least one more, got shape \(64,\)"):
-        frame_defect(filters[0])
+    for few in (filters[0], filters[:1]):
+        with pytest.raises(ValueError, match=r"low pass and at least one more, got shape"):
+            frame_defect(few)
     with pytest.raises(ValueError, match="differs from 1 by nan at frequency 5"):
         next(scatter(filters.where(torch.arange(64) != 5, torch.nan), x, 1))
     with pytest.raises(ValueError, match=r"one signal \(n,\).*\(2, 64\)"):
@@ -168,6 +185,10 @@ def test_what_would_lose_energy_unseen_is_refused_in_words():
     next(scatter(filters, x, 10))  # 2²⁶ numbers in its last layer, and no more
     with pytest.raises(TypeError, match="signal must be a float32 or float64 tensor"):
         remaining_energy(filters, x + 0j, 2)
+    with pytest.raises(TypeError, match=r"float32 or float64 tensor, got a torch.float16 tensor"):
+        scattering_layer(filters, x.half())
+    with pytest.raises(ValueError, match="channels must be an integer ≥ 1 and ≤ 32, got 33"):
+        gabor_frame(64, 33)
     with pytest.raises(TypeError, match=r"generator must be a torch.Generator on the CPU"):
         sampled_energy(filters, x, 2, 3, None)
     with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.float64"):

@@ -86,7 +86,7 @@ QUOTED = {
     "v_half_small": Within(1.35, 1.6),
     "v_half_large": Within(2.85, 3.3),
     "v_octaves": Within(2.7, 3.8),
-    "v_half_gabor": Within(1.35, 1.5),
+    "v_half_others": Within(1.4, 1.55),
     "v_tangent1": Within(0.45, 0.55),  # 1/2
     "v_tangent4": Within(0.055, 0.1),  # 1/16, and what has left
     "v_tangent_wavelet": Within(0.25, 0.36),
