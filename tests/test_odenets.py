@@ -98,6 +98,15 @@ def test_the_hamiltonian_field_is_the_turned_gradient_of_the_energy(device):
     torch.testing.assert_close(hamiltonian_field(*weights)(x), turned)
 
 
+def test_a_hamiltonian_field_has_the_activation_it_is_given():
+    """For φ(a) = a it is linear in the two positive matrices KᵀK."""
+    K1, b1, K2, b2 = two_weights()
+    field = hamiltonian_field(K1, 0 * b1, K2, 0 * b2, lambda a: a)
+    x = normal(4, 6, seed=9)
+    by_hand = torch.cat([x[:, 3:] @ K1.mT @ K1, -x[:, :3] @ K2.mT @ K2], -1)
+    torch.testing.assert_close(field(x), by_hand)
+
+
 def test_the_energy_does_not_overflow():
     weights = [1e3 * w for w in two_weights()]
     x = normal(6, seed=9)
@@ -213,6 +222,20 @@ def test_gradients_reach_the_weights_under_vmap():
             "z moves y and y moves z",
         ),
         (lambda: hamiltonian(normal(5), *two_weights()), ValueError, r"x must be \(y, z\), 6 numb"),
+        (lambda: hamiltonian(normal(8), *two_weights()), ValueError, r"6 numbers .*shape \(8,\)"),
+        (
+            lambda: hamiltonian(normal(6), *two_weights()[2:], *two_weights(n=4)[2:]),
+            ValueError,
+            "as many coordinates",
+        ),
+        (lambda: hamiltonian_field(*two_weights(), "tanh"), TypeError, "phi must be a function"),
+        (
+            lambda: hamiltonian_field(*two_weights()[:2], *(w.float() for w in two_weights()[2:])),
+            ValueError,
+            "in one dtype",
+        ),
+        (lambda: residual_field(normal(2, 3, 3), normal(3)), ValueError, "a number for each row"),
+        (lambda: residual_layers(normal(0, 3, 3), normal(0, 3), 0.1), ValueError, "at least one"),
         (lambda: leapfrog_layers(*two_weights(2), math.nan), ValueError, "dt must be finite"),
         (
             lambda: leapfrog_layers(*two_weights(), 0.1),
