@@ -236,13 +236,13 @@ def delay_memory(
                 f"{autocovariance[0]:g} there and up to {autocovariance.abs().max():g}"
             )
         r = autocovariance / autocovariance[0]
-        size = 4 * T
+        size = 2 * T  # what wraps around falls before T − 1
         product = torch.fft.rfft(K, size) * torch.fft.rfft(torch.cat([r.flip(0), r[1:]]), size)
         C = torch.fft.irfft(product, size)[..., T - 1 : 2 * T - 1]
     P = C @ K.mT
     scale = P.diagonal(dim1=-2, dim2=-1).sqrt()
     P, C = P / (scale[..., None] * scale[..., None, :]), C[..., :delays] / scale[..., None]
-    P = (P + P.mT) / 2 + noise**2 * torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
+    P = P + noise**2 * torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
     root, failed = torch.linalg.cholesky_ex(P)
     share = (C * torch.cholesky_solve(C, root)).sum(-2)
     if failed.any() or not (share < 1 + 1e-3).all():

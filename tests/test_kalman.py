@@ -162,7 +162,9 @@ def test_a_step_of_an_ensemble_is_the_formula_with_covariances_by_numpy():
         np.testing.assert_allclose(found.members[i], new, rtol=1e-12)
         np.testing.assert_allclose(found.mean[i], new.mean(0), rtol=1e-12)
         np.testing.assert_allclose(found.cov[i], np.cov(new.T), rtol=1e-12)
-        np.testing.assert_allclose(found.innovation[0, i], y[0, i] - out.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(
+            found.innovation[0, i], y[0, i].numpy() - out.mean(0), rtol=1e-12
+        )
         np.testing.assert_allclose(found.spread[0, i], S, rtol=1e-12)
 
 

@@ -113,8 +113,12 @@ def test_the_radius_is_that_of_a_matrix_with_known_eigenvalues():
     assert abs(spectral_radius(W) - 3) < 1e-9
     for size in (1e-200, 1e200):  # where LAPACK's own scaling fails
         assert spectral_radius(size * W) == pytest.approx(3 * size, rel=1e-9)
+    near = torch.tensor([[1, 1], [1e-10, 1]], dtype=F64)  # nearly defective: 1 ± 1e-5
+    assert spectral_radius(near) == pytest.approx(1 + 1e-5, abs=1e-9)
     made = make_reservoir(50, generator=seeded(0))
-    assert abs(torch.linalg.eigvals(made.W).abs().max() - 1) < 1e-9
+    assert abs(torch.linalg.eigvals(made.W).abs().max() - 1) < 1e-9 and made.b.eq(0).all()
+    b = make_reservoir(200, bias=0.5, generator=seeded(0)).b
+    assert b.std().item() == pytest.approx(0.5, rel=0.2)
 
 
 @pytest.mark.parametrize("n", [2, 10, 100])
@@ -173,6 +177,7 @@ def test_a_reservoir_that_does_not_fit_is_refused_in_words(change, words):
             lambda: memory(normal(99, 5), torch.full((99,), 0.1, dtype=F64), 3),
             "u must vary, got 0.1",
         ),
+        (lambda: memory(normal(30, 9), normal(30), 2), "at least 4 N and 4 K steps, 36, got 30"),
         (lambda: memory(normal(99, 5), normal(99), 0), "delays must be an integer"),
         (lambda: spectral_radius(normal(2, 3)), r"W must have shape \(N, N\)"),
     ],
@@ -199,6 +204,9 @@ def test_memory_has_no_unit_and_single_precision_will_do():
     kept = memory(r, u, 3, penalty=1e-12)
     assert kept[0] > 0.6
     torch.testing.assert_close(memory(r, 1e-100 * u, 3, penalty=1e-12), kept)
+    torch.testing.assert_close(memory(r + 7, u, 3, penalty=1e-12), kept)
+    noise = memory(normal(400, 100, seed=2), u, 50)  # in the half they are fitted on, one half
+    assert noise.mean() < 0.02
     single = memory(r.float(), u.float(), 3)
     torch.testing.assert_close(single.double(), kept, rtol=0, atol=1e-5)
     assert memory(torch.zeros(99, 2), u[:99].float(), 2).max() < 1e-6

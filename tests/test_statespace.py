@@ -226,6 +226,11 @@ def remembered(*autocovariance):
         (lambda: delay_memory(normal(2, 30), 5, noise=0.1), "K must have died out"),
         (lambda: delay_memory(torch.eye(2, dtype=F64), 5, noise=0.1), "delays must be an integer"),
         (lambda: delay_memory(krylov(*layer(), 2000), 5, noise=0.0), "noise must be positive"),
+        (lambda: delay_memory(LINE.flip(1), 5, noise=0.1), "the last tenth of a row holds 1 of"),
+        (
+            lambda: delay_memory(LINE.roll(29, 1), 5, noise=0.1),
+            "the last tenth of a row holds 1 of",
+        ),
         (lambda: delay_memory(torch.zeros(2, 30, dtype=F64), 5, noise=0.1), "a row of zeros"),
         (lambda: delay_memory(LINE[[0, 0]], 5, noise=1e-12), "noise = 1e-12 is lost in rounding"),
         (lambda: remembered(0.5, 1.0), "autocovariance must be positive and largest at delay 0"),
