@@ -1,15 +1,18 @@
 """What a student may hand in: right in every form it comes in, and the usual slips."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.linalg import expm
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import j0, j1, lambertw
 
-from dynbook.check import judge
+from dynbook.check import _checks, judge
 from dynbook.meanfield import critical_line, depth_scale
 from dynbook.mmnn import MMNN
 
@@ -512,3 +515,253 @@ def test_right_answers_of_chapter_5_are_found_by_other_roads():
 def test_a_wrong_answer_of_chapter_5_is_told_what_is_wrong(exercise, answer, words):
     verdict = judge(exercise, answer())
     assert not verdict.ok and words in verdict.message
+
+
+# --- chapter 6 --------------------------------------------------------------------------------
+
+
+def enough_layers() -> int:
+    """The least damping of each depth by bisection of the norm of a layer, and its powers."""
+    A = np.zeros((3, 3))
+    A[0, 1], A[1, 0] = 3, -3
+    for L in range(7, 100):
+
+        def layer(gamma, h=2 / L):
+            return np.eye(3) + h * (A - gamma * np.eye(3))
+
+        def growth(gamma, layer=layer):
+            return np.linalg.norm(layer(gamma), 2) - 1
+
+        gamma = brentq(growth, 0, L / 2)
+        if np.linalg.matrix_power(layer(gamma), L)[2, 2] >= 0.5:
+            return L
+    raise AssertionError
+
+
+def longest_step() -> float:
+    """Bisection for the step at which an eigenvalue of kick, drift, kick leaves the circle."""
+    low, high = 0.1, 1.0
+    while high - low > 1e-6:
+        h = (low + high) / 2
+        kick, drift = np.array([[1, 0], [-9 * h / 2, 1]]), np.array([[1, 4 * h], [0, 1]])
+        bounded = abs(np.linalg.eigvals(kick @ drift @ kick)).max() < 1 + 1e-7
+        low, high = (h, high) if bounded else (low, h)
+    return low
+
+
+def states_to_keep() -> int:
+    """Error of the state times its weight, followed along the way back."""
+    s = np.linspace(0, 20, 200_001)[:-1]
+    for n in range(1, 100):
+        piece = 20 / n
+        error = np.minimum(1, 2.0**-23 * np.exp(5 * (s % piece))) * np.exp(-s)
+        if error.max() <= 1e-3:
+            return n
+    raise AssertionError
+
+
+def extrapolated() -> float:
+    h = np.array([1 / 8, 1 / 16])
+    return np.polyval(np.polyfit(h, (1 + h) ** (1 / h), 1), 0)
+
+
+def goes_on() -> float:
+    def density(z):
+        return math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+
+    return 1 - (2 * quad(lambda z: z * density(z), 0, np.inf)[0]) ** 2
+
+
+def rubbed() -> float:
+    """A linear pendulum from rest, its friction from a loss of 1.01 σ²."""
+    c = brentq(lambda c: (c**2 * 0.5 + 2 * 0.01) / 2 - 1.01 * 0.01, 0, 1)
+    end = expm(100 * np.array([[0, 1], [-1, -c]])) @ [1, 0]
+    return end @ end
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(
+    ("exercise", "number"),
+    [
+        ("6.1", enough_layers()),
+        ("6.2", longest_step()),
+        ("6.2", 0.333),
+        ("6.3", states_to_keep()),
+        ("6.4", extrapolated()),
+        ("6.4", 2.71),
+        ("6.5", goes_on()),
+        ("6.5", 0.363),
+        ("6.6", rubbed()),
+        ("6.6", 0.135),
+    ],
+)
+def test_a_right_number_of_chapter_6_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("6.1", 26, "a little less than half"),
+        ("6.1", 26.6, "a whole number"),
+        ("6.1", 7, "but all together?"),
+        ("6.1", 53, "half of the energy"),
+        ("6.1", 5, "no damping holds"),
+        ("6.1", 28, "a layer multiplies by 1 − hγ"),
+        ("6.1", 1000, "a layer multiplies by 1 − hγ"),
+        ("6.2", 2 / 36, "is that the frequency, or its square?"),
+        ("6.2", 1 / 6, "Up to which trace"),
+        ("6.2", 0, "when do its powers stay bounded"),
+        ("6.2", 1e9, "when do its powers stay bounded"),
+        ("6.2", 2 / 5, "It has determinant 1"),
+        ("6.3", 8, "Is x(T) among them?"),
+        ("6.3", 10, "nothing starts from there"),
+        ("6.3", 12, "its error is weighed"),
+        ("6.3", 14, "help or harm?"),
+        ("6.3", 9.5, "a whole number"),
+        ("6.3", 4, "matters most there"),
+        ("6.4", (17 / 16) ** 16, "wrong by order h."),
+        ("6.4", ((9 / 8) ** 8 + (17 / 16) ** 16) / 2, "A mean is wrong by order h"),
+        ("6.4", 2 * (9 / 8) ** 8 - (17 / 16) ** 16, "The wrong way"),
+        ("6.4", (4 * (17 / 16) ** 16 - (9 / 8) ** 8) / 3, "for an error of order h²"),
+        ("6.4", (17 / 16) ** 32 / (9 / 8) ** 8, "no sum of multiples"),
+        ("6.4", math.e, "That is the limit"),
+        ("6.4", (9 / 8) ** 8, "eliminate c"),
+        ("6.5", 2 / math.pi, "This is what leaves"),
+        ("6.5", math.pi / 4, "and for complex z"),
+        ("6.5", 1 - math.pi / 4, "a real z is small more often"),
+        ("6.5", 1 - math.sqrt(2 / math.pi), "Energy is a square"),
+        ("6.5", 1.2, "between 0 and 1"),
+        ("6.5", 0.5, "Which share of E z²"),
+        ("6.6", 1 - math.exp(-2), "what is left"),
+        ("6.6", math.exp(-1), "the energy goes with its square"),
+        ("6.6", math.exp(-4), "the mean of p² is E"),
+        ("6.6", math.exp(-math.sqrt(2)), "in one of them only"),
+        ("6.6", math.exp(-20), "not by all of it"),
+        ("6.6", 0, "Find c"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_6_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer)
+    assert not verdict.ok and words in verdict.message
+
+
+# --- chapter 7 --------------------------------------------------------------------------------
+
+
+def one_echo(start=1.0) -> tuple[float, float]:
+    """The first of two neurons, driven together, and the growth of a difference."""
+    W = np.array([[1.5, 1.5], [-1.5, -1.5]])
+    r, growth, v = np.array([start, 1.0]), 0.0, np.ones(2)
+    for t in range(1000):
+        r = np.tanh(W @ r + [-1.5, 50.0])
+        v = (1 - r**2) * (W @ v)
+        growth += math.log(np.linalg.norm(v)) if t >= 500 else 0
+        v /= np.linalg.norm(v)
+    return r[0], growth / 500
+
+
+def third_of_both() -> float:
+    """The trace of Lorenz's Jacobian, and of 3 + 2 exponents in order, by bisection over α."""
+    teacher = [0.906, 0.0, np.trace([[-10, 10, 0], [28, -1, 0], [0, 0, -8 / 3]]) - 0.906]
+    low, high = 0.01, 0.99
+    while high - low > 1e-9:
+        alpha = (low + high) / 2
+        both = sorted([*teacher, *[math.log(1 - alpha) / 0.02] * 2], reverse=True)
+        low, high = (low, alpha) if both[2] == teacher[2] else (alpha, high)
+    return high
+
+
+def first_flip() -> float:
+    """Bisection over Δ: to which eigenvalue of A the largest one of Ā belongs."""
+    low, high = 0.01, 1.0
+    while high - low > 1e-9:
+        dt = (low + high) / 2
+        A = -np.diag(np.arange(1.0, 65))
+        abar = np.linalg.solve(np.eye(64) - dt / 2 * A, np.eye(64) + dt / 2 * A)
+        slowest = abs(np.diag(abar)).argmax()
+        low, high = (dt, high) if slowest == 0 else (low, dt)
+    return high
+
+
+def inflated(steps=500) -> float:
+    """In terms of information, 1/P, to which a sample adds 1/R = 1."""
+    information = 1.0
+    for _ in range(steps):
+        information = information / 1.1**2 + 1
+    return 1 / information
+
+
+@pytest.mark.parametrize("form", NUMBER_FORMS)
+@pytest.mark.parametrize(
+    ("exercise", "number"),
+    [
+        ("7.2", third_of_both()),
+        ("7.2", 0.253),
+        ("7.3", first_flip()),
+        ("7.4", inflated()),
+        ("7.4", 0.174),
+    ],
+)
+def test_a_right_number_of_chapter_7_is_right_in_any_form(exercise, number, form):
+    assert judge(exercise, form(number)).ok
+
+
+@pytest.mark.parametrize("form", FORMS[:7])
+def test_an_echo_is_right_in_any_form(form):
+    assert judge("7.1", form(one_echo())).ok
+    assert judge("7.1", form([0.859, -0.929])).ok
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        ("7.1", lambda: one_echo(-1.0), "where the other start ends"),
+        ("7.1", lambda: (0, math.log(1.5)), "an unstable one"),
+        ("7.1", lambda: (math.tanh(1.5), -0.9286), "what is left for neuron 1?"),
+        ("7.1", lambda: (one_echo()[0], math.exp(one_echo()[1])), "is its logarithm"),
+        ("7.1", lambda: (one_echo()[0], math.log(1 - one_echo()[0] ** 2)), "one more factor"),
+        ("7.1", lambda: (one_echo()[0], -one_echo()[1]), "The derivative of tanh"),
+        ("7.1", lambda: one_echo()[0], "a list of 2 numbers"),
+        ("7.2", lambda: 1 - third_of_both(), "what is kept of r"),
+        ("7.2", lambda: 0.02 * (41 / 3 + 0.906), "multiplies by 1 − α exactly"),
+        ("7.2", lambda: 1 - math.exp(-41 / 3 - 0.906), "how long is a step?"),
+        ("7.2", lambda: 1 - math.exp(-0.02 * 41 / 3), "the sum of the three"),
+        ("7.2", lambda: 1 - math.exp(-0.02 * (41 / 3 - 0.906)), "mind the sign"),
+        ("7.2", lambda: 0.15, "Set it equal to λ₃"),
+        ("7.3", lambda: 2 / 64, "mode 64 vanishes"),
+        ("7.3", lambda: 2, "the first mode vanishes"),
+        ("7.3", lambda: 1 / 8, "A factor of two"),
+        ("7.3", lambda: 1 / 2, "A factor of two"),
+        ("7.3", lambda: 0.3, "the same for two a?"),
+        ("7.4", lambda: 0.21, "before a sample"),
+        ("7.4", lambda: 1 - 1 / 1.1, "do to their variance?"),
+        ("7.4", lambda: 0.1, "do to their variance?"),
+        ("7.4", lambda: 0, "something balances"),
+        ("7.4", lambda: 1 / 1.21, "which P comes back"),
+    ],
+)
+def test_a_wrong_answer_of_chapter_7_is_told_what_is_wrong(exercise, answer, words):
+    verdict = judge(exercise, answer())
+    assert not verdict.ok and words in verdict.message
+
+
+# --- all chapters -----------------------------------------------------------------------------
+
+PAGES = sorted(Path(__file__).resolve().parents[1].glob("book/[1-9]-*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_exercise_of_a_page_is_checked_in_its_text_and_in_its_solution(page):
+    blocks = re.split(r"^[:`]{3,}\{exercise(?:-start)?\}", page.read_text("utf8"), flags=re.M)[1:]
+    asked = [re.findall(r'check\("([\d.]+)"', block) for block in blocks]
+    expected = [f"{page.name[0]}.{i + 1}" for i in range(len(blocks))]
+    assert asked == [[number] * 2 for number in expected]
+    assert sorted(_checks(page.name[0])) == expected
+
+
+@pytest.mark.parametrize("exercise", [e for page in PAGES for e in _checks(page.name[0])])
+def test_no_exercise_is_solved_by_an_answer_that_says_nothing(exercise):
+    blank = [..., None, "", [], (), {}, True, math.nan, math.inf, -1, 0, 0.5, 1, 2, 100]
+    lists = [[x] * n for x in (0, 0.5, 1) for n in (2, 10)] + [[[x] * 4] * 2 for x in (0, 1)]
+    assert not [a for a in [*blank, *lists, lambda *x: 0] if judge(exercise, a).ok]
