@@ -12,7 +12,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dynbook.course import sandbox
 from dynbook.course.build import PAGES, build, grading_python
 from dynbook.course.grade import grade
 from dynbook.course.source import assignments, graded_cells, student
@@ -98,7 +97,7 @@ def handed_in(
     return notebook
 
 
-@pytest.mark.skipif(sandbox.problem() is not None, reason="no bubblewrap here")
+@pytest.mark.usefixtures("bubblewrap")
 @pytest.mark.parametrize("name", TEXTS)
 def test_marks_are_what_they_should_be(name, course, tmp_path):
     cells = graded_cells(TEXTS[name])
@@ -143,7 +142,7 @@ with Gradebook(f"sqlite:///{course}/gradebook.db", "dynbook") as book:
 """
 
 
-@pytest.mark.skipif(sandbox.problem() is not None, reason="no bubblewrap here")
+@pytest.mark.usefixtures("bubblewrap")
 def test_marks_given_by_hand_make_the_solution_whole(course, tmp_path):
     name = next(iter(TEXTS))
     nbformat.write(handed_in(course, name, {}, "source"), tmp_path / "solution.ipynb")

@@ -15,7 +15,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dynbook.course import sandbox
 from dynbook.course.build import build
 from dynbook.course.grade import collect, grade, main
 from dynbook.course.run import Refused, assemble, read, run
@@ -241,7 +240,7 @@ def test_a_folder_without_submissions_is_refused(folder, tmp_path):
 
 # What a submission may do
 
-needs_sandbox = pytest.mark.skipif(sandbox.problem() is not None, reason="no bubblewrap here")
+needs_sandbox = pytest.mark.usefixtures("bubblewrap")
 
 
 @pytest.fixture(scope="module")

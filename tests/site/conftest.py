@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,18 +24,10 @@ def find_browser() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def browser_path() -> str:
+def browser_path(install) -> str:
     """A Chromium of the system, installed here if this is Debian and we may."""
-    if (
-        not find_browser()
-        and shutil.which("apt-get")
-        and hasattr(os, "geteuid")
-        and not os.geteuid()
-    ):
-        print("installing chromium with apt-get")
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
-        subprocess.run(install, check=False)
+    if not find_browser():
+        install("chromium")
     path = find_browser()
     if path is None:
         pytest.fail(
