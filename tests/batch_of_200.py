@@ -1,4 +1,4 @@
-"""Two hundred submissions in one command, killed once and resumed: `pytest tests/batch_of_200.py -s`.
+"""Two hundred submissions, killed once and resumed: `pytest tests/batch_of_200.py -s`.
 
 Not part of `make test`: it takes minutes. It needs the course (`make course`) and bubblewrap, and
 prints the seconds that a submission took.
