@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,7 @@ def grade_one(
     (place / "notebook.ipynb").unlink(missing_ok=True)
     if notebook is not None:
         write(place / "notebook.ipynb", notebook)
+        shutil.copy(paths[0], place / "handed.ipynb")
     write(report, json.dumps(said | {"digest": digest}))
     return True
 

@@ -69,8 +69,10 @@ def record(course: Path, name: str) -> None:
                 continue
             book.update_or_create_student(student)
             book.update_or_create_submission(name, student)
-            target = course / "autograded" / student / name
-            shutil.rmtree(target, ignore_errors=True)
+            target, given = (course / x / student / name for x in ("autograded", "submitted"))
+            for place in (target, given):
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
             executed = folder / "notebook.ipynb"
             if executed.exists():
                 notebook = nbformat.read(executed, as_version=4)
@@ -78,11 +80,12 @@ def record(course: Path, name: str) -> None:
                 resources = {"nbgrader": where | {"db_url": book.engine.url}}
                 saver = SaveAutoGrades()
                 saver.preprocess(notebook, resources)
-                target.mkdir(parents=True)
                 shutil.copy(executed, target / f"{name}.ipynb")
+                shutil.copy(folder / "handed.ipynb", given / f"{name}.ipynb")
             else:
                 for grade in book.find_submission_notebook(name, name, student).grades:
-                    grade.auto_score, grade.needs_manual_grade = 0, False
+                    grade.auto_score, grade.manual_score = 0, None
+                    grade.needs_manual_grade = False
                 book.db.commit()
             done.write_text(said["digest"])
     export(course, name)
