@@ -102,8 +102,8 @@ def estimate(x, inside, theta, K):
         ),
         {"half-space": 3, "gain": 2, "crossing": 2},
     ),
-    "the squared error held against ε": (
-        _changed("experiment", ("<= eps**2", "<= eps")),
+    "the ball as a part of the half-space's networks, not of all": (
+        _changed("experiment", ("math.log(draws)", "math.log(row[2] if row else draws)")),
         {"ball": 3},
     ),
     "no weights: the share of the tilted networks": (
