@@ -77,10 +77,17 @@ def nbgrader_metadata(short: dict) -> dict:
 
 
 def split_options(body: str) -> tuple[str, dict, str]:
-    """The options at the head of a cell, as they stand and as read, and the rest."""
+    """The options at the head of a cell, as they stand and as read, and the rest.
+
+    A test begins with its marks, as a comment.
+    """
     head = OPTIONS.match(body)[0]
     text = re.sub(r"^:([\w-]+):", r"\1:", head, flags=re.MULTILINE).replace("---\n", "")
-    return head, yaml.safe_load(text) or {}, body[len(head) :]
+    options, rest = yaml.safe_load(text) or {}, body[len(head) :]
+    marks = options.get("nbgrader")
+    if isinstance(marks, dict) and marks.get("points") and not marks.get("solution"):
+        rest = f"# {marks['points']} mark{'s' * (marks['points'] != 1)}\n{rest}"
+    return head, options, rest
 
 
 def without_solution(source: str) -> str:

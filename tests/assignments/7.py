@@ -1,6 +1,6 @@
 """Wrong answers to assignment 7, and the marks that they lose."""
 
-LISTEN = '''
+LISTEN = """
 def listen(A, B, dt, u):
     eye = torch.eye(len(B))
     left = {left}
@@ -11,8 +11,8 @@ def listen(A, B, dt, u):
         x = x @ {step} + now[..., None] * push
         seen.append(x)
     return torch.stack(seen, -2)
-'''
-FILTER = '''
+"""
+FILTER = """
 def filter_step(mean, cov, h, y, noise, drift):
     eye, drift = torch.eye(mean.shape[-1]), torch.as_tensor(drift)
     cov = {before}
@@ -24,8 +24,8 @@ def filter_step(mean, cov, h, y, noise, drift):
     cov = {after}
     mean = mean {sign} gain * innovation[..., None]
     return mean, cov, gain, innovation, spread
-'''
-FORGET = '''
+"""
+FORGET = """
 def forgetting(gains, h, transient=0):
     v, total = torch.ones_like(gains[0]), 0.0
     for t, (gain, row) in enumerate(zip(gains, h)):
@@ -34,8 +34,8 @@ def forgetting(gains, h, transient=0):
         if t >= {first}:
             total = total + v.norm({norm}).log(){shape}
     return total / ({count})
-'''
-FOLLOW = '''
+"""
+FOLLOW = """
 def follow(seed):
     rooms, samples = {rooms}, {samples}
     rng = seeded(seed)
@@ -72,11 +72,8 @@ def follow(seed):
     rate = {rate}
     return {{"drift": drift, "error": error, "claimed": claimed,
             "ratio": ratio, "rate": rate}}
-'''
-JOSEPH = (
-    "keep @ cov @ keep.mT"
-    " + noise * gain[..., :, None] * gain[..., None, :]"
-)
+"""
+JOSEPH = "keep @ cov @ keep.mT + noise * gain[..., :, None] * gain[..., None, :]"
 
 
 def listen(**changes):
@@ -264,8 +261,7 @@ WRONG_C = {
     ),
 }
 WRONG = {
-    words: (follow() | answers, losses)
-    for words, (answers, losses) in WRONG_B.items()
+    words: (follow() | answers, losses) for words, (answers, losses) in WRONG_B.items()
 } | WRONG_C
 
 RIGHT = {
