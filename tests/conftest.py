@@ -31,6 +31,11 @@ STAGES = {
 ORDER = ["style", "units", *[name for name in STAGES if name != "style"]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "grade every answer of tests/assignments, not one in six: a quarter of an hour"
+    parser.addoption("--all-answers", action="store_true", help=text)
+
+
 def stage(item: pytest.Item) -> str:
     """The stage that a test belongs to; what is in no other is a unit test."""
     path = item.path.relative_to(ROOT / "tests").as_posix()
