@@ -51,7 +51,15 @@ def residual_field(
     if K.shape[-1] != K.shape[-2]:
         raise ValueError(f"K must be square, so that a layer keeps its width, got {_shape(K)}")
     can_be_called("phi", phi)
-    return lambda y: phi(_times(K, y) + b)
+
+    def field(y: Tensor) -> Tensor:
+        if y.shape[-1:] != K.shape[-1:]:
+            raise ValueError(
+                f"y must have {K.shape[-1]} numbers for weights {_shape(K)}, got {_shape(y)}"
+            )
+        return phi(_times(K, y) + b)
+
+    return field
 
 
 def residual_layers(

@@ -160,14 +160,18 @@ def make_reservoir(
     Raises
     ------
     TypeError, ValueError
-        If n or inputs is no number ≥ 1, or as for :class:`Reservoir` and the generator.
+        If n or inputs is no number ≥ 1, radius is negative, or as for :class:`Reservoir` and the
+        generator.
     """
     n, inputs = whole("n", n), whole("inputs", inputs)
     normal = partial(torch.randn, generator=cpu_generator(generator), dtype=torch.float64)
     W = normal(n, n)
-    return Reservoir(
+    made = Reservoir(
         W / spectral_radius(W), normal(n, inputs), bias * normal(n), radius, scale, leak
     )
+    if (torch.as_tensor(radius) < 0).any():
+        raise ValueError(f"radius must be at least 0, the largest |eigenvalue| of gW, got {radius}")
+    return made
 
 
 def spectral_radius(W: Float[Tensor, "N N"]) -> float:

@@ -236,6 +236,16 @@ def test_gradients_reach_the_weights_under_vmap():
         ),
         (lambda: residual_field(normal(2, 3, 3), normal(3)), ValueError, "a number for each row"),
         (lambda: residual_layers(normal(0, 3, 3), normal(0, 3), 0.1), ValueError, "at least one"),
+        (
+            lambda: residual_layers(normal(2, 3, 3), normal(2, 3), 0.1)[0](normal(4)),
+            ValueError,
+            r"y must have 3 numbers .*shape \(4,\)",
+        ),
+        (
+            lambda: residual_field(normal(3, 3), normal(3))(normal(1)[0]),
+            ValueError,
+            r"y must have 3 numbers .*shape \(\)",
+        ),
         (lambda: leapfrog_layers(*two_weights(2), math.nan), ValueError, "dt must be finite"),
         (
             lambda: leapfrog_layers(*two_weights(), 0.1),

@@ -180,6 +180,10 @@ def test_a_reservoir_that_does_not_fit_is_refused_in_words(change, words):
         (lambda: memory(normal(30, 9), normal(30), 2), "at least 4 N and 4 K steps, 36, got 30"),
         (lambda: memory(normal(99, 5), normal(99), 0), "delays must be an integer"),
         (lambda: spectral_radius(normal(2, 3)), r"W must have shape \(N, N\)"),
+        (
+            lambda: make_reservoir(3, radius=-1.0, generator=seeded(1)),
+            r"radius must be at least 0.* got -1\.0",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_words(call, words):

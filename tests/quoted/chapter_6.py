@@ -32,6 +32,8 @@ QUOTED = {
     "s_kept": Within(4e-4, 2e-3),
     "s_blown": Within(7, 20),
     "s_drift": Within(0.015, 0.1),
+    "s_short_rk": Within(8e-5, 2e-3),  # 2e-4 to 6e-4
+    "s_short_leap": Within(8e-5, 2e-3),  # 2e-4 to 4e-4
     "s_real": Within(0, 1e-12),
     "s_factor": Within(1e7, 1e11),
     "s_back": Within(5e-15, 1e-12),
@@ -76,6 +78,15 @@ QUOTED = {
     "u_hard": Within(10, 400),
     "u_four": Within(0.06, 0.8),  # 0.12 to 0.34
     "u_four_hard": Within(0.05, 3),  # 0.13 to 1.55
+    # 6.4, layers on a grid. Bands: seven sets of seeds, widened
+    "u_grid_heat": Within(-0.37, -0.26),  # −0.33 to −0.30
+    "u_grid_wave": Within(0.065, 0.095),  # 0.076 to 0.082; theory for layers alike, at rest: 0
+    "u_grid_trained": Within(84, 100),  # 90 to 100
+    "u_grid_as_is": Within(44, 62),  # 50 to 53
+    "u_grid_same": Within(42, 60),  # 50 to 51
+    "u_grid_short": Within(84, 100),  # 91 to 100
+    "u_grid_layers": Within(800, 2000),  # 1096 to 1572; bound: 8 (2 · 4² − 1)²/4
+    "u_grid_off": Within(5e-9, 5e-6),  # 2e-8 to 5e-7
     # 6.5: energy through layers. Bands: eleven sets of seeds, widened; theory where named
     "v_balance": Within(1e-16, 3e-15),
     "v_wavelet": Within(0.135, 0.17),

@@ -70,8 +70,9 @@ QUOTED = {
     "y_quintic": Within(11.9, 13.7),  # 12.3 to 13.1
     "y_l1": Within(0.86, 0.94),  # 0.87 to 0.91
     "y_l3": Within(-14.62, -14.53),  # −14.58 to −14.57
-    "y_loop1": Within(0.76, 0.97),  # 0.81 to 0.91
-    "y_loop2": Within(0, 0.12),  # 0.02 to 0.07
+    "y_loop1_low": Within(0.8, 0.98),  # 0.85 to 0.93
+    "y_loop1_high": Within(0.86, 1.02),  # 0.92 to 0.97
+    "y_loop2": Within(0, 0.12),  # 0.01 to 0.05
     "y_loop3": Within(-14.75, -14.48),  # −14.65 to −14.57
     "y_wrong3": Within(-10.5, -5.8),  # −9.2 to −6.8
     "y_cond3": Within(-10.5, -5.6),  # −9.1 to −6.7
@@ -80,7 +81,10 @@ QUOTED = {
     "y_one1_high": Within(0.78, 1.2),  # 0.85 to 1.08
     "y_one3": Within(-3.2, -2.45),  # −3.0 to −2.6
     "y_one_cond": Within(-3.4, -2.55),  # −3.2 to −2.75
-    "y_glass": Within(0.37, 0.52),  # 0.41 to 0.47
+    "y_glass": Within(0.32, 0.52),  # 0.37 to 0.47
+    "y_glass_deaf": Within(6, 13),  # 8 to 10
+    "y_glass_slow": Within(1.4e-4, 9.5e-4),  # 2.8e-4 to 5.1e-4
+    "y_glass_quartic": Within(1e-4, 1.5e-3),  # 2.4e-4 to 7.2e-4
     "y_glass_penalty": Within(3.5, 35),  # 5.6 to 22
     "y_glass_leak": Within(2.8, 14),  # 4.0 to 9.9
     # 7.3: a linear layer, three ways. Closed forms above; random: six sets of other seeds, widened
