@@ -354,4 +354,103 @@ RIGHT = {
         "channel-kernel": KERNEL,
         "noisy-parts": noisy(),
     },
+    "point by point, gradients in one long vector, hats through divide()": {
+        "mended-sum": """
+def mended_sum(parts, psi, values):
+    psi = torch.as_tensor(psi)
+    total = torch.full(psi.shape[1:], float(values[0]))
+    one = torch.ones(1)
+    for i, g in enumerate(parts):
+        y = psi[i]
+        left, right = g(-one)[0], g(one)[0]
+        chord = left + (right - left) * (y + 1) / 2
+        rise = (values[i + 1] - values[i]) * (y + 1) / 2
+        total = total + g(y) - chord + rise
+    return total
+""",
+        "channel-kernel": """
+def channel_kernel(layers, x):
+    batch = layers[0][1].shape[:-1]
+    if batch:
+        members = [[[v[i] for v in t] for t in layers] for i in range(batch[0])]
+        return torch.stack([channel_kernel(one, x) for one in members])
+    rows = []
+    for h in x:
+        seen, down = [], []
+        for W, b, A, c in layers:
+            u = W @ h + b
+            seen.append(u.clamp(min=0))
+            down.append((A * (u > 0)) @ W)
+            h = A @ seen[-1] + c
+        J, row = torch.ones(1), []
+        for z, D in zip(seen[::-1], down[::-1]):
+            row += [torch.outer(J, z).flatten(), J]
+            J = J @ D
+        rows.append(torch.cat(row))
+    return torch.stack(rows) @ torch.stack(rows).T
+""",
+        "noisy-parts": """
+def noisy_parts(counts, noise, repeats, seed):
+    from dynbook.decomposition import divide
+
+    draw = torch.Generator().manual_seed(seed)
+    nodes, y = torch.linspace(-1, 1, 5), torch.linspace(-1, 1, SAMPLES)
+    x = torch.linspace(-1, 1, 801)
+
+    def hats(y):
+        return (1 - (y[..., None] - nodes).abs() * 2).clamp(min=0)
+
+    fit, out = torch.linalg.pinv(hats(y)), {"plain": [], "mended": []}
+    for m in counts:
+        knots = torch.linspace(-1, 1, m + 1)
+        psi, f = divide(target, knots).inner(x), target(knots)
+        rows = {"plain": [], "mended": []}
+        for _ in range(repeats):
+            S = -f[1:-1].sum() - target(x)
+            M = S.clone()
+            for i in range(m):
+                half = (knots[i + 1] - knots[i]) / 2
+                part = target(knots[i] + half * (y + 1))
+                a = fit @ (part + noise * torch.randn(SAMPLES, generator=draw))
+                g = hats(psi[i]) @ a
+                low, high = f[i] - a[0], f[i + 1] - a[-1]
+                S, M = S + g, M + g + low + (high - low) * (psi[i] + 1) / 2
+            rows["plain"].append(S.square().mean().sqrt())
+            rows["mended"].append(M.square().mean().sqrt())
+        for name in out:
+            out[name].append(torch.stack(rows[name]))
+    return {name: torch.stack(rows) for name, rows in out.items()}
+""",
+    },
+    "numpy in all kernels": {
+        "inner-maps": """
+import numpy as np
+def inner_maps(x, knots, ranges):
+    x, knots, ranges = (np.asarray(v, dtype=float) for v in (x, knots, ranges))
+    out = []
+    for i in range(len(knots) - 1):
+        out.append(np.interp(x, knots[i:i + 2], ranges[i]))
+    return np.array(out)
+""",
+        "channel-kernel": """
+import numpy as np
+
+
+def channel_kernel(layers, x):
+    layers = [[np.asarray(v) for v in layer] for layer in layers]
+    h, seen, K = np.asarray(x), [], 0
+    for W, b, A, c in layers:
+        u = np.einsum("...ni,...Ni->...Nn", W, h) + b[..., None, :]
+        seen.append(u)
+        h = np.einsum("...rn,...Nn->...Nr", A, np.maximum(u, 0))
+        h = h + c[..., None, :]
+    J = np.ones(h.shape)
+    for (W, _, A, _), u in list(zip(layers, seen))[::-1]:
+        z = np.maximum(u, 0)
+        z = np.einsum("...Nn,...Mn->...NM", z, z) + 1
+        K = K + np.einsum("...Nr,...Mr->...NM", J, J) * z
+        J = ((J @ A) * (u > 0)) @ W
+    return K
+""",
+    },
 }

@@ -305,4 +305,115 @@ def way_back():
 way = way_back()
 """
     },
+    "numpy, Jacobians written out, a digit taken before one is given": {
+        "lossy-layer": """
+import numpy as np
+def lossy_layer(x, weights, h, gamma):
+    x = np.asarray(x, dtype=float)
+    K1, b1, K2, b2 = (np.asarray(w, dtype=float) for w in weights)
+    n = K1.shape[1]
+    y, z = x[..., :n].copy(), x[..., n:].copy()
+    z *= np.exp(-gamma * h / 2)
+    z -= h / 2 * np.tanh(y @ K2.T + b2) @ K2
+    y += h * np.tanh(z @ K1.T + b1) @ K1
+    z -= h / 2 * np.tanh(y @ K2.T + b2) @ K2
+    z *= np.exp(-gamma * h / 2)
+    return torch.tensor(np.concatenate([y, z], -1))
+""",
+        "pull": """
+def pull(x, a, weights, h, gamma):
+    K1, b1, K2, b2 = weights
+    n, rub, rows = len(K1.T), math.exp(-gamma * h / 2), []
+    one, none = torch.eye(n), torch.zeros(n, n)
+    for p, s in zip(x.reshape(-1, 2 * n), a.reshape(-1, 2 * n)):
+        F = torch.block_diag(one, rub * one)
+        p, s, of_b = p / torch.diag(F), F @ s, [0, 0]
+        for K, b, kick in ((K2, b2, 1), (K1, b1, 0), (K2, b2, 1)):
+            t = torch.tanh(K @ (p[:n] if kick else p[n:]) + b)
+            move = -h / 2 * K.T if kick else h * K.T
+            D = move @ torch.diag(1 - t**2)
+            O = torch.zeros_like(D)
+            to_b = torch.cat([O, D] if kick else [D, O])
+            top = torch.cat([one, none if kick else D @ K], 1)
+            low = torch.cat([D @ K if kick else none, one], 1)
+            still = torch.zeros(n)
+            p = p - torch.cat([still, move @ t] if kick else [move @ t, still])
+            of_b[kick] = of_b[kick] + to_b.T @ s
+            s = torch.cat([top, low]).T @ s
+        rows.append((p / torch.diag(F), F @ s, *of_b))
+    return [torch.stack(v).reshape(*x.shape[:-1], -1) for v in zip(*rows)]
+""",
+        "friction": """
+def damp(v, store, n, d):
+    # pop first
+    s, store = store % n, store // n
+    q, r = v // d, v % d
+    return n * q + s, store * d + r
+
+def undamp(v, store, n, d):
+    r, store = store % d, store // d
+    q, s = v // n, v % n
+    return d * q + r, store * n + s
+""",
+    },
+    "small steps between the frictions, up to 2": {
+        "lossy-layer": """
+def lossy_layer(x, weights, h, gamma):
+    K1, b1, K2, b2 = weights
+    n = x.shape[-1] // 2
+    rho = math.exp(-gamma * h / 2)
+
+    def kick(y):
+        u = torch.nn.functional.linear(y, K2, b2)
+        return h / 2 * torch.tanh(u) @ K2
+
+    y, z = x[..., :n], rho * x[..., n:]
+    z = z - kick(y)
+    y = y + h * torch.tanh(torch.nn.functional.linear(z, K1, b1)) @ K1
+    return torch.cat((y, rho * (z - kick(y))), dim=-1)
+""",
+        "friction": """
+def damp(v, store, n, d):
+    q, r = divmod(v, d)
+    store, s = divmod(store * d + r, n)
+    return q * n + s, store
+
+def undamp(v, store, n, d):
+    q, s = divmod(v, n)
+    store, r = divmod(store * n + s, d)
+    return q * d + r, store
+""",
+        "way": """
+def way_back():
+    gammas = torch.tensor([0.0, 0.01, 0.02, 0.03, 0.06, 0.5, 2.0])
+    weights, x = wild_networks(9)
+    gamma, x = gammas[:, None, None], x.expand(7, 9, 12).contiguous()
+    there = friction_layer(weights, STEP, gamma)
+    rates = lyapunov_spectrum(
+        there, x, n=LAYERS, dt=STEP, qr_every=10
+    ).exponents
+    weights = [w.float() for w in weights]
+    there = friction_layer(weights, STEP, gamma.float())
+    back = friction_layer(weights, -STEP, gamma.float())
+    orbit = [x.float()]
+    for _ in range(LAYERS):
+        orbit.append(there(orbit[-1]))
+    size = torch.stack(orbit).norm(dim=-1).square().mean(0).sqrt()
+    x, good = orbit.pop(), torch.ones(7, 9, dtype=torch.bool)
+    count = torch.ones(7, 9)
+    while orbit:
+        x = back(x)
+        good &= (x - orbit.pop()).norm(dim=-1) <= 1e-3 * size
+        count += good
+    return {
+        "gammas": gammas,
+        "first": rates.amax(-1),
+        "last": rates.amin(-1),
+        "undone": count.clamp(max=LAYERS),
+    }
+
+
+way = way_back()
+""",
+    },
 }

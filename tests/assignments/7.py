@@ -347,4 +347,88 @@ def follow(seed):
     return {"drift": drifts} | dict(zip(names, found))
 """
     },
+    "a layer by Fourier transform, a root of the covariance": {
+        "listen": """
+def listen(A, B, dt, u):
+    N, T = len(B), u.shape[-1]
+    inv = torch.linalg.inv(torch.eye(N) - dt / 2 * A)
+    Ab, b = inv @ (torch.eye(N) + dt / 2 * A), inv @ B * dt
+    ks = []
+    for _ in range(T):
+        ks.append(b); b = Ab @ b
+    k = torch.stack(ks)  # T, N
+    f = torch.fft.rfft(k.T, 2 * T) * torch.fft.rfft(u, 2 * T)[..., None, :]
+    return torch.fft.irfft(f, 2 * T)[..., :T].mT
+""",
+        "filter-step": """
+def filter_step(mean, cov, h, y, noise, drift):
+    N, drift = mean.shape[-1], torch.as_tensor(drift)
+    M = cov + drift[..., None, None] * torch.eye(N)
+    innovation = y - (h * mean).sum(-1)
+    lead = torch.broadcast_shapes(innovation.shape, M.shape[:-2])
+    U = torch.linalg.cholesky(M.expand(*lead, N, N)).mT
+    top = torch.zeros(*lead, 1, N + 1)
+    top[..., 0, 0] = noise**0.5
+    low = torch.cat([U @ h.expand(*lead, N)[..., None], U], -1)
+    r = torch.linalg.qr(torch.cat([top, low], -2))[1]
+    gain, V = r[..., 0, 1:] / r[..., 0, :1], r[..., 1:, 1:]
+    mean = mean + gain * innovation[..., None]
+    return mean, V.mT @ V, gain, innovation, r[..., 0, 0] ** 2
+""",
+    },
+    "an exponent in floats, a finer grid": {
+        "forgetting": """
+def forgetting(gains, h, transient=0):
+    if gains.ndim > 2:
+        pairs = zip(gains.unbind(1), h.unbind(1))
+        rates = [forgetting(K, x, transient) for K, x in pairs]
+        return torch.stack([torch.as_tensor(rate) for rate in rates])
+    v, total = [1.0] * gains.shape[1], 0.0
+    for t, (K, x) in enumerate(zip(gains.tolist(), h.tolist())):
+        size = math.hypot(*v)
+        v = [a / size for a in v]
+        seen = sum(a * b for a, b in zip(x, v))
+        v = [a - k * seen for a, k in zip(v, K)]
+        if t >= transient:
+            total += math.log(math.hypot(*v))
+    return total / (len(gains) - transient)
+""",
+        "follow": """
+def follow(seed):
+    import numpy as np
+    rng = np.random.default_rng(seed)
+    A, B = (v.numpy() for v in legs(4))
+    left = np.linalg.inv(np.eye(4) - STEP / 2 * A)
+    Ab, Bb = left @ (np.eye(4) + STEP / 2 * A), left @ B * STEP
+    drifts = Q * np.geomspace(0.01, 100, 31)
+    rooms, T = 8, 1500
+    out = np.zeros((4, 31))
+    m, P = np.zeros((31, rooms, 4)), np.eye(4)
+    x, th, v = 0, 0, np.ones((31, rooms, 4))
+    for t in range(T):
+        u = rng.standard_normal((rooms, 1)) / STEP**0.5
+        x = (x @ Ab.T if t else 0) + u * Bb
+        th = th + Q**0.5 * rng.standard_normal((rooms, 4))
+        y = (x * th).sum(-1) + R**0.5 * rng.standard_normal(rooms)
+        M = P + drifts[:, None, None, None] * np.eye(4)
+        Mh = (M @ x[..., None])[..., 0]
+        S = (x * Mh).sum(-1) + R
+        K = Mh / S[..., None]
+        nu = y - (x * m).sum(-1)
+        m = m + K * nu[..., None]
+        P = M - K[..., None] * K[..., None, :] * S[..., None, None]
+        w = v - K * (x * v).sum(-1, keepdims=True)
+        size = np.linalg.norm(w, axis=-1)
+        g = np.log(size / np.linalg.norm(v, axis=-1))
+        v = w / size[..., None]
+        if t >= T // 4:
+            out[0] += ((m - th)**2).sum(-1).mean(-1)
+            out[1] += np.trace(P, axis1=-2, axis2=-1).mean(-1)
+            out[2] += (nu**2 / S).mean(-1)
+            out[3] += g.mean(-1)
+    out /= T - T // 4
+    names = "drift", "error", "claimed", "ratio", "rate"
+    return dict(zip(names, (drifts, *out)))
+""",
+    },
 }
