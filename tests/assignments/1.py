@@ -301,7 +301,7 @@ def momentum_diagram(betas):
     exponent = np.zeros((len(betas), 112))
     for i, b in enumerate(betas):
         for j, r in enumerate(rho):
-            eta, x, v, dx, dv, total = r * (1 + b), 0.8, 0.0, 0.6, 0.8, 0.0
+            eta, x, v, dx, dv, total = r * (1 + b), 0.88, 0.0, 0.6, 0.8, 0.0
             for t in range(1000):
                 dv = b * dv - eta * (3 * x * x - 1) * dx
                 dx += dv
@@ -357,5 +357,170 @@ def momentum_diagram(betas):
         rates.append(rate.tolist())
     return {"rho": rho.tolist(), "period": periods, "exponent": rates}
 """
+    },
+    "split with chunk, jacobian by blocks, QR with an explicit frame": {
+        "ball-step": """
+def ball_step(slope, state, eta, beta):
+    theta, v = state.chunk(2, dim=-1)
+    eta = torch.as_tensor(eta)[..., None]
+    beta = torch.as_tensor(beta)[..., None]
+    new = beta * v - eta * slope(theta)
+    return torch.cat((theta + new, new), dim=-1)
+""",
+        "ball-tangent": """
+def ball_tangent(hessian, state, eta, beta):
+    p = state.shape[-1] // 2
+    H = hessian(state[..., :p])
+    I = torch.eye(p).expand(H.shape)
+    e = torch.as_tensor(eta)[..., None, None]
+    b = torch.as_tensor(beta)[..., None, None]
+    lower = torch.cat((-e * H, b * I), dim=-1)
+    upper = torch.cat((I - e * H, b * I), dim=-1)
+    return torch.cat((upper, lower), dim=-2)
+""",
+        "exponents": """
+def exponents(step, tangent, start, n, transient=0):
+    x = start
+    d = start.shape[-1]
+    Q = torch.eye(d).expand(*start.shape[:-1], d, d)
+    total = torch.zeros(start.shape)
+    for t in range(transient + n):
+        Q, R = torch.linalg.qr(tangent(x) @ Q)
+        if t >= transient:
+            total += torch.diagonal(R, dim1=-2, dim2=-1).abs().log()
+        x = step(x)
+    return total / n
+""",
+        "momentum-diagram": """
+def momentum_diagram(betas):
+    # numpy, plain loops over steps, 1000 before looking, 400 looked at
+    import numpy as np
+    rho = np.arange(0.85, 1.9, 0.01)
+    b = np.array(betas)[:, None]
+    eta = rho[None] * (1 + b)
+    with np.errstate(all="ignore"):
+        x = np.full(eta.shape, 1.1)
+        v = np.zeros_like(x)
+        tx, tv = np.full_like(x, 0.6), np.full_like(x, 0.8)
+        total = np.zeros_like(x)
+        seen = []
+        N, M = 1000, 1000
+        for t in range(N + M):
+            h = 3 * x**2 - 1
+            tv = b * tv - eta * h * tx
+            tx = tx + tv
+            size = np.hypot(tx, tv)
+            tx, tv = tx / size, tv / size
+            if t >= N:
+                total += np.log(size)
+            v = b * v - eta * (x**3 - x)
+            x = x + v
+            if t >= N + M - 8:
+                seen.append(x.copy())
+        seen = np.array(seen)
+        last = seen[-1]
+        lost = ~np.isfinite(last) | (np.abs(last) > 10)
+        period = np.zeros(eta.shape, dtype=int)
+        for k in (4, 2, 1):
+            same = np.abs(seen[k:] - seen[:-k]).max(0) < 1e-4
+            period[same] = k
+        period[lost] = -1
+    return {"rho": rho, "period": period, "exponent": total / M}
+""",
+    },
+    "loops over the batch in B; nested loops over floats in C": {
+        "ball-step": """
+def ball_step(slope, state, eta, beta):
+    p = state.shape[-1] // 2
+    lead = state.shape[:-1]
+    e = torch.as_tensor(eta).expand(lead).reshape(-1)
+    b = torch.as_tensor(beta).expand(lead).reshape(-1)
+    rows = state.reshape(-1, 2 * p)
+    out = torch.empty_like(rows)
+    for i, row in enumerate(rows):
+        v = b[i] * row[p:] - e[i] * slope(row[:p])
+        out[i, :p] = row[:p] + v
+        out[i, p:] = v
+    return out.reshape(state.shape)
+""",
+        "ball-tangent": """
+def ball_tangent(hessian, state, eta, beta):
+    p = state.shape[-1] // 2
+    lead = state.shape[:-1]
+    e = torch.as_tensor(eta).expand(lead).reshape(-1)
+    b = torch.as_tensor(beta).expand(lead).reshape(-1)
+    rows = state.reshape(-1, 2 * p)
+    out = torch.empty(len(rows), 2 * p, 2 * p)
+    for i, row in enumerate(rows):
+        H = hessian(row[:p])
+        I = torch.eye(p)
+        out[i, :p, :p] = I - e[i] * H
+        out[i, :p, p:] = b[i] * I
+        out[i, p:, :p] = -e[i] * H
+        out[i, p:, p:] = b[i] * I
+    return out.reshape(*lead, 2 * p, 2 * p)
+""",
+        "exponents": """
+def exponents(step, tangent, start, n, transient=0):
+    # Gram-Schmidt by hand
+    x = start.clone()
+    d = x.shape[-1]
+    Q = torch.eye(d).repeat(*x.shape[:-1], 1, 1)
+    logs = []
+    for t in range(transient + n):
+        P = tangent(x) @ Q
+        cols, norms = [], []
+        for j in range(d):
+            c = P[..., j]
+            for q in cols + cols:
+                c = c - (q * c).sum(-1, keepdim=True) * q
+            r = c.norm(dim=-1)
+            cols.append(c / r[..., None])
+            norms.append(r)
+        Q = torch.stack(cols, -1)
+        logs.append(torch.stack(norms, -1).log())
+        x = step(x)
+    return torch.stack(logs[transient:]).mean(0)
+""",
+        "momentum-diagram": """
+def momentum_diagram(betas):
+    rho = torch.linspace(0.9, 2.0, 111)
+    period, exponent = [], []
+    for beta in betas:
+        kinds, rates = [], []
+        for r in rho.tolist():
+            eta = r * (1 + beta)
+            x, v, tx, tv, total = 0.9, 0.0, 1.0, 0.0, 0.0
+            orbit = []
+            kind = None
+            for t in range(1500):
+                tv = beta * tv - eta * (3 * x * x - 1) * tx
+                tx = tx + tv
+                s = math.sqrt(tx * tx + tv * tv)
+                tx, tv = tx / s, tv / s
+                if t >= 1000:
+                    total += math.log(s)
+                v = beta * v - eta * (x**3 - x)
+                x = x + v
+                orbit.append(x)
+                if abs(x) > 10:
+                    kind = -1
+                    break
+            if kind is None:
+                a = orbit[-5:]
+                if abs(a[-1] - a[-2]) < 1e-6:
+                    kind = 1
+                elif abs(a[-1] - a[-3]) < 1e-6:
+                    kind = 2
+                elif abs(a[-1] - a[-5]) < 1e-6:
+                    kind = 4
+                else:
+                    kind = 0
+            kinds.append(kind)
+            rates.append(total / 500)
+        period.append(kinds)
+        exponent.append(rates)
+    return {"rho": rho, "period": torch.tensor(period), "exponent": torch.tensor(exponent)}
+""",
     },
 }

@@ -385,4 +385,209 @@ def price():
 data = price()
 """
     },
+    "masks as numbers, few layers and many networks": {
+        "growth": """
+def growth(weights, slope, x, frame):
+    batch = weights[0].shape[:-2]
+    x = x.expand(*batch, x.shape[-1])[..., None]
+    Q = frame
+    out = []
+    for W in weights:
+        z = W @ x
+        D = (z > 0) * 1.0 + (z <= 0) * slope
+        Q, R = torch.linalg.qr(D * (W @ Q))
+        x = D * z
+        out.append(R.diagonal(dim1=-2, dim2=-1).abs().log())
+    return torch.stack(out)
+""",
+        "newman": """
+def expected_growth(widths, sigmas, k):
+    n = torch.as_tensor(widths, dtype=torch.float64)[:, None] - torch.arange(k)
+    s = torch.as_tensor(sigmas, dtype=torch.float64)[:, None]
+    mean = s.log() + 0.5 * (math.log(2) + torch.special.digamma(n / 2))
+    return mean, torch.special.polygamma(1, n / 2) / 4
+""",
+        "mean-field": """
+def mean_field(phi, slope, sigma_w, sigma_b):
+    sw, sb = torch.broadcast_tensors(torch.as_tensor(sigma_w), torch.as_tensor(sigma_b))
+    z = torch.linspace(-10, 10, 4001)
+    w = torch.exp(-z**2 / 2)
+    w = w / w.sum()
+
+    def mean(f, q):
+        return (f(q.sqrt()[..., None] * z) * w).sum(-1)
+
+    q = torch.full(sw.shape, 100.0)
+    for _ in range(4000):
+        new = sw**2 * mean(lambda u: phi(u) ** 2, q) + sb**2
+        if (new - q).abs().max() < 1e-13:
+            break
+        q = new
+    return q, sw**2 * mean(lambda u: slope(u) ** 2, q)
+""",
+        "price": """
+def price():
+    g = torch.Generator().manual_seed(SEED + 5)
+    widths = [25, 40, 60, 80]
+    depth, M = 12, 500
+    exponent, spread = [], []
+    for a in SLOPES:
+        e, s = [], []
+        for N in widths:
+            sig = math.sqrt(2 / (1 + a * a) / N)
+            x = torch.randn(N, 1, generator=g).expand(M, N, 1)
+            start = x.norm(dim=1)
+            for _ in range(depth):
+                z = sig * torch.randn(M, N, N, generator=g) @ x
+                x = torch.where(z > 0, z, a * z)
+            lam = (x.norm(dim=1) / start).log() / depth
+            e.append(lam.mean()); s.append(lam.std())
+        exponent.append(torch.stack(e)); spread.append(torch.stack(s))
+    exponent, spread = torch.stack(exponent), torch.stack(spread)
+    return dict(widths=widths, depth=depth, networks=M, exponent=exponent, spread=spread)
+
+
+data = price()
+for row in data["exponent"]:
+    plt.loglog(data["widths"], -row)
+""",
+        "alive": """
+def alive():
+    g = torch.Generator().manual_seed(SEED)
+    M = 1000
+    x = torch.ones(M, NARROW, 1)
+    out = []
+    for _ in range(DEEP):
+        W = torch.randn(M, NARROW, NARROW, generator=g) * math.sqrt(2 / NARROW)
+        x = torch.relu(W @ x)
+        out.append((x > 0).any(1).double().mean())
+    return M, torch.stack(out)
+
+
+networks_alive, shares = alive()
+plt.plot(shares)
+""",
+    },
+    "numpy and loops, Gauss-Hermite, layers without matrices": {
+        "growth": """
+def growth(weights, slope, x, frame):
+    import numpy as np
+    b = tuple(weights[0].shape[:-2])
+    k = frame.shape[-1]
+    x0 = np.broadcast_to(x.numpy(), b + (x.shape[-1],))
+    f0 = np.broadcast_to(frame.numpy(), b + tuple(frame.shape[-2:]))
+    out = np.zeros((len(weights),) + b + (k,))
+    for index in np.ndindex(*b):
+        v, Q = x0[index], f0[index]
+        for l, W in enumerate(weights):
+            w = W.numpy()[index]
+            z = w @ v
+            d = np.where(z > 0, 1.0, slope)
+            Q, R = np.linalg.qr(d[:, None] * (w @ Q))
+            v = d * z
+            out[(l,) + index] = np.log(np.abs(np.diag(R)))
+    return torch.from_numpy(out)
+""",
+        "newman": """
+def expected_growth(widths, sigmas, k):
+    mean, var = [], []
+    for N, s in zip(widths, sigmas):
+        for i in range(k):
+            h = torch.tensor((N - i) / 2)
+            mean.append(math.log(s * math.sqrt(2)) + torch.special.digamma(h).item() / 2)
+            var.append(torch.special.polygamma(1, h).item() / 4)
+    return torch.tensor(mean).view(-1, k), torch.tensor(var).view(-1, k)
+""",
+        "mean-field": """
+def mean_field(phi, slope, sigma_w, sigma_b):
+    # Gauss-Hermite and Steffensen
+    import numpy as np
+    z, w = np.polynomial.hermite_e.hermegauss(120)
+    z, w = torch.tensor(z), torch.tensor(w / w.sum())
+    sw, sb = torch.broadcast_tensors(sigma_w, sigma_b)
+
+    def F(q):
+        return sw**2 * (phi(q.sqrt()[..., None] * z) ** 2 @ w) + sb**2
+
+    q = 1000.0 * torch.ones(sw.shape)
+    for _ in range(30):
+        q = F(q)
+    for _ in range(200):
+        a = F(q)
+        b = F(a)
+        den = b - 2 * a + q
+        nxt = torch.where(den.abs() > 1e-14, q - (a - q) ** 2 / den, b)
+        q = torch.where(nxt > 0, nxt, b)
+    chi = sw**2 * (slope(q.sqrt()[..., None] * z) ** 2 @ w)
+    return q, chi
+""",
+        "price": """
+def price():
+    # by the law of a product: z = W x is Gaussian with variance sigma^2|x|^2,
+    # so layers need no matrix; numpy
+    import numpy as np
+    rng = np.random.default_rng(SEED)
+    widths, depth, M = [32, 64, 96, 128], 100, 400
+    e = np.zeros((len(SLOPES), 4)); s = e.copy()
+    for i, a in enumerate(SLOPES):
+        for j, N in enumerate(widths):
+            lam = np.zeros(M)
+            for _ in range(depth):
+                z = rng.normal(size=(M, N)) * np.sqrt(2 / (1 + a * a) / N)
+                y = np.where(z > 0, z, a * z)
+                lam += np.log(np.sum(y**2, 1)) / 2 / depth
+            e[i, j] = lam.mean(); s[i, j] = lam.std()
+    return {"widths": np.array(widths), "depth": depth, "networks": M, "exponent": e, "spread": s}
+
+
+data = price()
+for row in data["exponent"]:
+    plt.loglog(data["widths"], -row)
+""",
+        "alive": """
+def alive():
+    import numpy as np
+    rng = np.random.default_rng(SEED)
+    count = np.zeros(DEEP)
+    M = 1000
+    for m in range(M):
+        x = np.ones(NARROW)
+        for l in range(DEEP):
+            x = np.maximum(rng.normal(size=(NARROW, NARROW)) @ x, 0)
+            if not x.any():
+                break
+            count[l] += 1
+    return M, torch.tensor(count / M)
+
+
+networks_alive, shares = alive()
+plt.plot(shares)
+""",
+    },
+    "few networks, normed on the way": {
+        "price": """
+def price():
+    # deep and few: 100 networks, 60 layers; matrices of the linear net by QR-free products
+    g = torch.Generator().manual_seed(SEED)
+    widths, depth, M = [24, 36, 54, 80], 60, 150
+    ex, sp = [], []
+    for a in SLOPES:
+        for N in widths:
+            x = torch.ones(M, N, 1) / N**0.5
+            lam = torch.zeros(M)
+            for _ in range(depth):
+                W = torch.randn(M, N, N, generator=g, dtype=torch.float32).double()
+                z = W @ x * math.sqrt(2 / (1 + a * a) / N)
+                x = torch.where(z > 0, z, a * z)
+                r = x.norm(dim=(1, 2)); lam += r.log(); x = x / r[:, None, None]
+            lam = lam / depth
+            ex.append(lam.mean().item()); sp.append(lam.std().item())
+    s = (len(SLOPES), len(widths))
+    ex, sp = torch.tensor(ex).view(s), torch.tensor(sp).view(s)
+    return {"widths": widths, "depth": depth, "networks": M, "exponent": ex, "spread": sp}
+
+
+data = price()
+""",
+    },
 }

@@ -312,4 +312,153 @@ def race():
     return found
 """,
     },
+    "closed forms, Newton, pinv, exact law from Gram matrices, integers": {
+        "free-gram": """
+def free_gram(b):
+    m = torch.maximum(b[..., :, None], b[..., None, :])
+    gap = (b[..., :, None] - b[..., None, :]).abs()
+    G = (1 - m) ** 3 / 3 + gap * (1 - m) ** 2 / 2
+    m0 = (1 - b) ** 2 / math.sqrt(8)
+    m1 = math.sqrt(1.5) * ((1 - b**3) / 3 - b * (1 - b**2) / 2)
+    return G - m0[..., None] * m0[..., None, :] - m1[..., None] * m1[..., None, :]
+""",
+        "free-roots": """
+def free_roots(count):
+    k = torch.arange(1, count + 1)
+    x = (k + 0.5) * math.pi
+    for _ in range(50):
+        s = 2 * torch.exp(-x) / (1 + torch.exp(-2 * x))
+        x = x - (torch.cos(x) - s) / (-torch.sin(x) + s * torch.tanh(x))
+    return x
+""",
+        "skip-solve": """
+def skip_solve(gram, mixed, f, f_affine, delta):
+    P = torch.linalg.pinv(gram, rtol=delta, hermitian=True)
+    a = (f - f_affine @ mixed.T) @ P
+    return a, f_affine - a @ mixed
+""",
+        "race": """
+def race():
+    import numpy as np
+    n = 300
+    b = np.linspace(-1, 1, n + 1)[:-1] + 1 / n
+    m = np.maximum(b[:, None], b)
+    G = (1 - m) ** 3 / 3 + abs(b[:, None] - b) * (1 - m) ** 2 / 2
+    M = np.stack([(1 - b) ** 2 / 8**0.5, 1.5**0.5 * (1 - b) ** 2 * (2 + b) / 6], 1)
+    out = {}
+    for name, g, shift in (("plain", G, -0.5), ("skip", G - M @ M.T, 0.5)):
+        lam = np.linalg.eigvalsh(g)[::-1]
+        k = np.arange(2, 10)
+        waves = (k + shift) * np.pi / 2
+        steps = np.ceil(np.log(0.5) / np.log(1 - lam[k - 1] / (2 * lam[0])))
+        out[name] = (waves, steps)
+    return out
+""",
+    },
+    "pairs by Gauss, bisection, eigh, simulation on samples with measured waves": {
+        "free-gram": """
+def free_gram(b):
+    import numpy as np
+    t, w = np.polynomial.legendre.leggauss(4)
+    B = b.double().numpy()
+    lead, n = B.shape[:-1], B.shape[-1]
+    B = B.reshape(-1, n)
+    out = np.zeros((len(B), n, n))
+    for q, row in enumerate(B):
+        for i in range(n):
+            for j in range(i + 1):
+                cuts = [-1.0, *sorted((row[i], row[j])), 1.0]
+                X, W = [], []
+                for lo, hi in zip(cuts, cuts[1:]):
+                    X.append((lo + hi) / 2 + (hi - lo) / 2 * t)
+                    W.append((hi - lo) / 2 * w)
+                X, W = np.concatenate(X), np.concatenate(W)
+                u, v = np.maximum(X - row[i], 0), np.maximum(X - row[j], 0)
+                e0, e1 = 0 * X + 0.5**0.5, 1.5**0.5 * X
+                s = (W * u * v).sum()
+                for e in (e0, e1):
+                    s -= (W * u * e).sum() * (W * v * e).sum()
+                out[q, i, j] = out[q, j, i] = s
+    return torch.tensor(out.reshape(*lead, n, n), dtype=b.dtype)
+""",
+        "free-roots": """
+def free_roots(count):
+    def g(x):
+        return math.cos(x) - (1 / math.cosh(x) if x < 700 else 0.0)
+
+    out = []
+    for k in range(1, count + 1):
+        lo, hi = k * math.pi, (k + 1) * math.pi
+        for _ in range(80):
+            mid = (lo + hi) / 2
+            if g(lo) * g(mid) <= 0:
+                hi = mid
+            else:
+                lo = mid
+        out.append((lo + hi) / 2)
+    return torch.tensor(out)
+""",
+        "skip-solve": """
+def skip_solve(gram, mixed, f, f_affine, delta):
+    lam, V = torch.linalg.eigh(gram)
+    keep = lam > delta * lam[-1]
+    lam, V = lam[keep], V[:, keep]
+    rhs = f - (mixed @ f_affine[..., None])[..., 0]
+    a = ((rhs @ V) / lam) @ V.T
+    c = f_affine - (mixed.T @ a[..., None])[..., 0]
+    return a, c
+""",
+        "race": """
+def race():
+    n, m = 120, 240
+    b = -1 + (2 * torch.arange(n) + 1) / n
+    x = -1 + (2 * torch.arange(m) + 1) / m
+    A = torch.relu(x[:, None] - b)
+    E, _ = torch.linalg.qr(torch.stack([torch.ones(m), x], 1))
+    out = {}
+    for name, B in (("plain", A), ("skip", A - E @ (E.T @ A))):
+        U, S, Vh = torch.linalg.svd(B, full_matrices=False)
+        eta = 1 / (2 * S[0] ** 2)
+        waves, steps = [], []
+        for k in range(1, 7):
+            f = U[:, k]
+            sign = (f[1:] * f[:-1] < 0).nonzero()[:, 0]
+            z = x[sign] - f[sign] * (x[1] - x[0]) / (f[sign + 1] - f[sign])
+            if len(z) < 2:
+                continue
+            waves.append(math.pi * (len(z) - 1) / (z[-1] - z[0]).item())
+            a = torch.zeros(n)
+            t, before = 0, f.norm().item()
+            while True:
+                a = a - eta * (B.T @ (B @ a - f))
+                t += 1
+                now = (B @ a - f).norm().item()
+                if now <= 0.5:
+                    steps.append(t - (0.5 - now) / (before - now))
+                    break
+                before = now
+        out[name] = (torch.tensor(waves), torch.tensor(steps))
+    return out
+""",
+    },
+    "gradient flow, waves from the eigenvalues": {
+        "race": """
+def race():
+    n = 200
+    b = -1 + (2 * torch.arange(n) + 1) / n
+    m = torch.maximum(b[:, None], b)
+    G = (1 - m) ** 3 / 3 + (b[:, None] - b).abs() * (1 - m) ** 2 / 2
+    x = torch.linspace(-1, 1, 4001)
+    P = torch.relu(x[:, None] - b)
+    w = torch.full((4001,), 2 / 4000); w[0] = w[-1] = 1 / 4000
+    e = torch.stack([torch.full_like(x, 0.5**0.5), 1.5**0.5 * x], 1)
+    M = P.T @ (w[:, None] * e)
+    out = {}
+    for name, g in (("plain", G), ("skip", G - M @ M.T)):
+        lam = torch.linalg.eigvalsh(g).flip(0)
+        k = torch.tensor([2, 3, 5, 7, 10, 14]) - 1
+        out[name] = ((2 / n * lam[k]) ** -0.25, 2 * math.log(2) * lam[0] / lam[k])
+    return out
+""",
+    },
 }
