@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dynbook.course.build import build
-from dynbook.course.grade import collect, grade, main
-from dynbook.course.run import Refused, assemble, read, run
+from dynbook.course.grade import alone, collect, grade, main
+from dynbook.course.run import Refused, assemble, inert, read, run
 from dynbook.course.sandbox import Limits
 from dynbook.course.source import (
     FENCED,
@@ -76,7 +77,8 @@ def notebook_of(text: str) -> nbformat.NotebookNode:
     """The cells of a page that count, as a notebook: what the site's build does, without Sphinx."""
     cells = [new_markdown_cell("Words.")]
     for cell in FENCED.finditer(text):
-        _, options, source = split_options(cell["body"])
+        head, options, _ = split_options(cell["body"])
+        source = cell["body"][len(head) :]
         if cell["kind"] == "answer":
             marks = {"grade_id": cell["name"].strip(), "solution": True, **options}
             cells.append(new_markdown_cell(source.strip()))
@@ -232,6 +234,29 @@ def test_submissions_are_files_or_folders(tmp_path):
     assert counts == {"ada": 1, "bob": 1, "cyd": 2, "dan": 0}
 
 
+@pytest.mark.parametrize("encoding", ["utf8", "utf-8-sig", "utf-16"])
+def test_notebooks_are_read_as_any_editor_saved_them(encoding, tmp_path):
+    text = nbformat.writes(answered(GIVEN_OUT, proof="Zoë")).replace("\n", "\r\n")
+    (tmp_path / "a.ipynb").write_text(text, encoding=encoding)
+    assert "Zoë" in [c.source for c in read(tmp_path / "a.ipynb").cells]
+
+
+def test_a_name_that_two_assignments_share_does_not_make_one_the_other():
+    other = answered(GIVEN_OUT)
+    for cell in other.cells[1:]:
+        cell.metadata.nbgrader.grade_id += "-two"
+    other.cells[2].metadata.nbgrader.grade_id = "given"
+    with pytest.raises(Refused, match="another one's"):
+        assemble(MASTER, other)
+
+
+def test_names_that_look_the_same_are_one_student(tmp_path):
+    for name in ("Zoe\u0308 M.ipynb", "Zo\u00eb_M.ipynb", "-x.ipynb", "=1+2.ipynb"):
+        (tmp_path / name).write_text("")
+    counts = {student: len(paths) for student, paths in collect(tmp_path).items()}
+    assert counts == {"Zo\u00eb_M": 2, "x": 1, "_1_2": 1}
+
+
 @pytest.mark.parametrize("folder", ["empty", "absent"])
 def test_a_folder_without_submissions_is_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -290,6 +315,16 @@ STOPPED = {
     "time": ("import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", "more than 15 s"),
     "exit": ("import os\nos._exit(0)", "kernel died"),
     "exit in a test": ("import os\ndef half(x): os._exit(0)", "kernel died"),
+    "files below the sockets": (
+        "import os, time\nfolder = next(p for p in os.listdir('/tmp') if p.startswith('dynbook'))\n"
+        "os.mkdir(f'/tmp/{folder}/x')\ntime.sleep(2)",
+        "sockets",
+    ),
+    "a hurry among the sockets": (
+        "import os\nfolder = next(p for p in os.listdir('/tmp') if p.startswith('dynbook'))\n"
+        "while True:\n    open(f'/tmp/{folder}/x', 'w').close()\n    os.unlink(f'/tmp/{folder}/x')",
+        "sockets|not be watched",
+    ),
     "the sockets": (
         "import os\nfolder = next(p for p in os.listdir('/tmp') if p.startswith('dynbook'))\n"
         "for i in range(9):\n    open(f'/tmp/{folder}/{i}', 'wb').write(bytes(10**7))\n"
@@ -315,6 +350,11 @@ FAILS_ALONE = {
     "a write into the book": f"open({str(ROOT / 'dynbook' / 'x.py')!r}, 'w')\n" + GOOD,
     "a look at the solutions": f"open({str(ROOT / 'README.md')!r})\n" + GOOD,
     "a look at the course": f"import os\nos.listdir({str(ROOT / '_build')!r})\n" + GOOD,
+    "the machine's kernel": "import os\nos.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)\n"
+    + GOOD,
+    "shared memory": "for i in range(9): open(f'/dev/shm/{i}', 'wb').write(bytes(10**8))\n" + GOOD,
+    "the root": "open('/x', 'w')\n" + GOOD,
+    "the devices": "open('/dev/x', 'w')\n" + GOOD,
     "a look at the user": "import os\nassert os.environ.get('USER')\n" + GOOD,
     "an ask for input": "input()\n" + GOOD,
     "a large array": "import numpy as np\nx = np.ones(10**10)\n" + GOOD,
@@ -345,6 +385,59 @@ def test_what_is_not_allowed_fails_and_the_rest_goes_on(crime, submit):
 def test_patching_what_tests_might_use_gains_nothing(patch, submit):
     cells, _ = submit(half=f"{patch}\ndef half(x): return 0.0")
     assert not passed(cells["half-shown"]) and not passed(cells["half-hidden"])
+
+
+@needs_sandbox
+@pytest.mark.parametrize("shown", ["2", "float('nan')", "1e9", "'2'"])
+def test_a_number_shown_in_a_test_is_no_mark(shown, submit):
+    cells, _ = submit(
+        half=f"import sys\ndef half(x):\n    sys.displayhook({shown})\n    return 0.0"
+    )
+    kinds = {o.output_type for o in cells["half-hidden"].outputs}
+    assert kinds == {"display_data", "error"}
+
+
+@needs_sandbox
+def test_a_picture_that_is_none_is_not_shown(submit):
+    bad = "{'image/png': '\"><script>', 'text/plain': {}, 'text/latex': r'\\href{javascript:x}{y}'}"
+    show = f"from IPython.display import display\ndisplay({bad}, raw=True)\n"
+    cells, _ = submit(half=show + GOOD)
+    assert [o.data for o in cells["half"].outputs] == [{"text/latex": r"\href{java script:x}{y}"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>x</script>",
+        "<img src=x onerror=x>",
+        "<!-- -->",
+        "[x](javascript:x)",
+        "[x](JaVaScRiPt\\:x)",
+        "[x](java&#115;cript:x)",
+        "[x](java&Tab;script:x)",
+    ],
+)
+def test_words_of_a_student_hold_no_script(text):
+    shown = inert(text)
+    assert not re.search(r"<[\w/!]|&(#|\w+;)|javascript", shown, re.IGNORECASE)
+    assert shown.replace(" ", "") == text.replace(" ", "")
+    whole, _ = assemble(MASTER, answered(GIVEN_OUT, proof=text))
+    assert shown in [c.source for c in whole.cells]
+
+
+def test_formulas_stay_as_they_are():
+    text = "$a < b$, $x<1$, $$\\begin{matrix} a & b \\\\ c&d \\end{matrix}$$ and R&D"
+    assert inert(text) == text
+
+
+def test_pictures_of_a_derivation_are_kept_and_nothing_else():
+    handed = answered(GIVEN_OUT, proof="![](attachment:a.png)")
+    proof = next(c for c in handed.cells if "attachment" in c.source)
+    pasted = {"image/png": "iVBORw0KGgo=", "image/svg+xml": "<svg onload=x>"}
+    proof.attachments = {"a.png": pasted, "b.png": {"image/png": '"><script>'}}
+    whole, _ = assemble(MASTER, handed)
+    kept = [c.attachments for c in whole.cells if "attachments" in c]
+    assert kept == [{"a.png": {"image/png": "iVBORw0KGgo="}}]
 
 
 @needs_sandbox
@@ -438,26 +531,51 @@ def test_one_bad_submission_spoils_no_other(sample_course, tmp_path):
     for name in "ab":
         nbformat.write(handed["ada"], tmp_path / "ian" / f"{name}.ipynb")
     nbformat.write(handed["ada"], tmp_path / "j o + y.ipynb")
+    (tmp_path / "kim").mkdir()
+    (tmp_path / "kim" / "hw.ipynb").symlink_to(tmp_path / "ada.ipynb")
+    (tmp_path / "lou" / "hw.ipynb").mkdir(parents=True)
     grade(tmp_path, "1-sample", course=sample_course, limits=LIMITS)
     rows = marks(sample_course, "1-sample")
     scores = {name: float(row["score"]) for name, row in rows.items()}
     assert scores == dict(ada=3, bob=1, cyd=0, dan=0, eve=3, fay=0, gus=0, hal=0, ian=0) | {
-        "j_o___y": 0
-    }
+        "j_o___y": 3, "kim": 0, "lou": 0
+    }  # fmt: skip
     assert {float(row["of"]) for row in rows.values()} == {7}
-    assert [name for name, row in rows.items() if row["to_mark_by_hand"]] == ["ada"]
+    assert [name for name, row in rows.items() if row["to_mark_by_hand"]] == ["ada", "j_o___y"]
     problems = {"dan": "processes|memory", "fay": "another", "gus": "not a notebook"}
-    problems |= {"hal": "empty", "ian": "2 notebooks", "j_o___y": "no name"}
+    problems |= {"hal": "empty", "ian": "2 notebooks", "kim": "ordinary", "lou": "ordinary"}
     for name, words in problems.items():
         assert re.search(words, rows[name]["problem"])
         page = (sample_course / "marks" / "1-sample-feedback" / f"{name}.html").read_text("utf8")
         assert name == "dan" or re.search(words, page)
     assert {name for name, row in rows.items() if not row["problem"]} == {
-        *"ada bob cyd eve".split()
+        *"ada bob cyd eve j_o___y".split()
     }
     before = {f: f.stat().st_mtime_ns for f in (sample_course / "runs").rglob("report.json")}
     grade(tmp_path, "1-sample", course=sample_course, limits=LIMITS)
     assert {f: f.stat().st_mtime_ns for f in before} == before
+
+
+@needs_sandbox
+def test_somebody_without_a_run_spoils_no_other(sample_course, tmp_path):
+    for who in ("pat", "sam"):
+        nbformat.write(answered(GIVEN_OUT, half=GOOD), tmp_path / f"{who}.ipynb")
+    grade(tmp_path, "1-sample", course=sample_course, limits=LIMITS)
+    shutil.rmtree(sample_course / "runs" / "1-sample" / "sam")
+    (tmp_path / "sam.ipynb").unlink()
+    grade(tmp_path, "1-sample", course=sample_course, limits=LIMITS)
+    rows = marks(sample_course, "1-sample")
+    assert [(rows[s]["score"], rows[s]["problem"]) for s in ("pat", "sam")] == [
+        ("3.0", ""),
+        ("3.0", "it was not run here"),
+    ]
+
+
+@needs_sandbox
+def test_two_do_not_grade_one_course_at_a_time(sample_course, tmp_path):
+    nbformat.write(GIVEN_OUT, tmp_path / "ada.ipynb")
+    with alone(sample_course), pytest.raises(SystemExit, match=r"another .* is at work"):
+        grade(tmp_path, "1-sample", course=sample_course, limits=LIMITS)
 
 
 @needs_sandbox

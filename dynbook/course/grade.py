@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,12 +28,13 @@ from .run import LARGEST, write
 from .sandbox import INSTALL, Limits, kill, problem
 
 CHECKPOINTS = ".ipynb_checkpoints"
-NAME = re.compile(r"\w[\w.@-]*")
 RUNNING: set[subprocess.Popen] = set()
 
 
 def collect(folder: Path) -> dict[str, list[Path]]:
     """What each student handed in: `<student>.ipynb`, or notebooks in a folder `<student>/`.
+
+    In a student's name, what is neither letter nor digit nor one of ``_ . @ -`` becomes ``_``.
 
     Raises
     ------
@@ -45,12 +49,34 @@ def collect(folder: Path) -> dict[str, list[Path]]:
             continue
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*.ipynb") if CHECKPOINTS not in p.parts)
-            found.setdefault(path.name, []).extend(inside)
+            found.setdefault(safe(path.name), []).extend(inside)
         elif path.suffix == ".ipynb":
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(safe(path.stem), []).append(path)
     if not found:
         raise SystemExit(f"{folder} holds neither <student>.ipynb nor folders <student>/")
     return found
+
+
+def safe(name: str) -> str:
+    """A name for folders and addresses; one that looks the same is the same."""
+    return re.sub(r"[^\w.@-]", "_", unicodedata.normalize("NFC", name)).lstrip(".@-") or "_"
+
+
+@contextmanager
+def alone(course: Path) -> Iterator[None]:
+    """Nobody else grades in this course meanwhile.
+
+    Raises
+    ------
+    SystemExit
+        If somebody does.
+    """
+    with open(course / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process at the latest
+        except BlockingIOError:
+            raise SystemExit(f"another `dynbook grade` is at work in {course}") from None
+        yield
 
 
 def grade_one(
@@ -62,15 +88,17 @@ def grade_one(
     """
     digest = hashlib.sha256(master.read_bytes() + repr(options).encode())
     wrong = None
-    if not NAME.fullmatch(student):
-        wrong = f"{student!r} is no name for a student: letters, digits, _ . @ - only"
-        student = re.sub(r"[^\w.@-]", "_", student).lstrip(".@-") or "_"
-    elif len(paths) != 1:
+    if len(paths) != 1:
         names = ", ".join(path.name for path in paths)
         wrong = f"{len(paths)} notebooks ({names}): one is expected" if paths else "no notebook"
-    for path in paths:
-        with open(path, "rb") as file:
-            digest.update(file.read(int(LARGEST) + 1))
+    elif paths[0].is_symlink() or not paths[0].is_file():  # a link may lead to another's work
+        wrong = f"{paths[0].name} is not an ordinary file"
+    else:
+        try:
+            with open(paths[0], "rb") as file:
+                digest.update(file.read(int(LARGEST) + 1))
+        except OSError as error:
+            wrong = f"{paths[0].name} cannot be read ({error.strerror})"
     digest = hashlib.sha256(digest.digest() + str(wrong).encode()).hexdigest()
     place = folder / student
     place.mkdir(parents=True, exist_ok=True)
@@ -137,7 +165,8 @@ def grade(
     Raises
     ------
     SystemExit
-        If there is no sandbox, and none was not asked for; if there is no such assignment.
+        If there is no sandbox, and none was not asked for; if there is no such assignment; if
+        somebody else grades in this course now.
     """
     if sandbox and (why := problem()):
         raise SystemExit(INSTALL.format(problem=why))
@@ -151,7 +180,8 @@ def grade(
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     start, new = time.monotonic(), 0
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(handed), unit="submission") as bar:
+    bar = tqdm(total=len(handed), unit="submission")
+    with alone(course), ThreadPoolExecutor(jobs) as pool, bar:
         waiting = [
             pool.submit(grade_one, student, paths, master, folder, options)
             for student, paths in handed.items()
@@ -165,7 +195,7 @@ def grade(
             for process in [*RUNNING]:
                 kill(process.pid)
             raise
-    gradebook("record", course, name)
+        gradebook("record", course, name)
     seconds = time.monotonic() - start
     print(f"{len(handed)} submissions, {new} of them run now, {seconds:.0f} s")
     print(f"marks: {course / 'marks' / name}.csv\nfeedback: {course / 'marks' / name}-feedback")

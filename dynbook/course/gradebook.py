@@ -27,7 +27,7 @@ c.HTMLExporter.sanitize_html = True  # what students hand in is looked at, not r
 """
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
-<body><h1>{title}</h1><p>0 of {most:g} marks: {problem}.</p></body></html>
+<body><h1>{title}</h1><p>{score:g} of {most:g} marks: {problem}.</p></body></html>
 """
 
 
@@ -55,6 +55,14 @@ def generate(course: Path, *names: str) -> None:
     for name in names:
         done = api(course).generate_assignment(name, force=True, create=True)
         must(done, f"make the release of {name}")
+
+
+def report_of(folder: Path) -> dict:
+    """The report on a run; of somebody who is in the gradebook alone, that there is none."""
+    try:
+        return json.loads((folder / "report.json").read_text(encoding="utf8"))
+    except FileNotFoundError:
+        return {"problem": "it was not run here", "notes": [], "digest": ""}
 
 
 def record(course: Path, name: str) -> None:
@@ -105,7 +113,7 @@ def export(course: Path, name: str) -> None:
         for one in sorted(assignment.submissions, key=lambda s: s.student_id):
             student = one.student_id
             folder = course / "runs" / name / student
-            said = json.loads((folder / "report.json").read_text(encoding="utf8"))
+            said = report_of(folder)
             grades = {grade.name: grade for sub in one.notebooks for grade in sub.grades}
             rows.append(
                 {
@@ -125,14 +133,17 @@ def export(course: Path, name: str) -> None:
             stamp = folder / "feedback"
             if page.exists() and stamp.exists() and stamp.read_text() == made_from:
                 continue
-            if (folder / "notebook.ipynb").exists():
+            executed, done = (folder / "notebook.ipynb").exists(), {"success": False}
+            if executed:
                 done = makes.generate_feedback(name, student, force=True)
-                must(done, f"write feedback for {student}")
+            if done["success"]:
                 shutil.copy(course / "feedback" / student / name / f"{name}.html", page)
             else:
                 title = html.escape(f"{name}: {student}")
-                words = html.escape(said["problem"])
-                page.write_text(PAGE.format(title=title, problem=words, most=one.max_score), "utf8")
+                words = html.escape(said["problem"] or "nbgrader could not show the notebook")
+                told = {"title": title, "problem": words}
+                page.write_text(PAGE.format(**told, score=one.score, most=one.max_score), "utf8")
+            folder.mkdir(parents=True, exist_ok=True)
             stamp.write_text(made_from)
     with open(place / f"{name}.csv", "w", newline="", encoding="utf8") as file:
         fields = ["student", "score", "of", "to_mark_by_hand", "problem", "notes", *cells]

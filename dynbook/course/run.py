@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from .sandbox import Limits, Watch, command, set_limits
 
 LARGEST = 20e6  # bytes of a submitted file
+PICTURES = ("image/png", "image/jpeg")
 SHOWN = ("text/plain", "text/latex", "image/png")  # no HTML, no script: people will look at it
 
 
@@ -51,7 +54,9 @@ def read(path: Path) -> nbformat.NotebookNode:
     if size > LARGEST:
         raise Refused(f"the file has {size / 1e6:.0f} MB; a notebook may have {LARGEST / 1e6:.0f}")
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf8"), as_version=4)
+        content = path.read_bytes()
+        text = content.decode(json.detect_encoding(content))  # with or without a byte-order mark
+        notebook = nbformat.reads(text, as_version=4)
     except Exception as error:  # whatever a reader of JSON finds to object to
         first = (str(error).splitlines() or [""])[0][:120]
         raise Refused(f"the file is not a notebook ({type(error).__name__}: {first})") from None
@@ -88,31 +93,35 @@ def assemble(
     Raises
     ------
     Refused
-        If the submission has no cell of this assignment.
+        If most of what counts in the submission is of another assignment.
     """
-    notes, answers, own = [], {}, {}
+    notes, answers, own, strangers = [], {}, {}, 0
     known = {name_of(c): c for c in master.cells if name_of(c)}
     text = {c.source.strip() for c in master.cells if not name_of(c)}
     last = None
     for cell in submission.cells:
         name = name_of(cell)
         if name in known and name not in answers:
-            answers[name] = cell.source
+            answers[name] = cell
             last = name
             continue
+        strangers += bool(name) and name not in known
         if name in known:
             notes.append(f"the cell {name} was there twice: the first counts")
         if cell.source.strip() not in text:
             own.setdefault(last, []).append(cell)
-    if not answers:
-        raise Refused("no cell of this assignment is in it: is it another one's notebook?")
+    if len(answers) <= strangers:  # a name or two may stand in more than one assignment
+        raise Refused("it has few cells of this assignment or none: is it another one's notebook?")
     cells = [plain(cell) for cell in own.get(None, ())]
     for cell in master.cells:
         name = name_of(cell)
         cell = cell.copy()
         if name and cell.metadata["nbgrader"]["solution"]:
             if name in answers:
-                cell.source = answers[name]
+                cell.source = answers[name].source
+                if cell.cell_type == "markdown":
+                    cell.source = inert(cell.source)
+                    cell |= pictures(answers[name])
             else:
                 notes.append(f"the cell {name} was missing: no answer")
                 cell.source = "" if cell.cell_type == "code" else "(deleted)"
@@ -129,8 +138,36 @@ def assemble(
 
 def plain(cell: dict) -> nbformat.NotebookNode:
     """A student's own cell, without whatever its metadata say."""
-    new = new_code_cell if cell["cell_type"] == "code" else new_markdown_cell
-    return new(cell["source"])
+    if cell["cell_type"] == "code":
+        return new_code_cell(cell["source"])
+    return new_markdown_cell(inert(cell["source"]), **pictures(cell))
+
+
+def inert(text: str) -> str:
+    """Markdown in which nothing is HTML or a script: nbgrader's pages would let it run.
+
+    A blank after ``<``, in an entity or in the name of a language breaks it and leaves formulas
+    as they are.
+    """
+    return re.sub(r"(?i)<(?=[a-z/!?])|&(?=#|\w+;)|(java|vb)(?=script)", r"\g<0> ", text)
+
+
+def pictures(cell: dict) -> dict:
+    """The pictures that were pasted into a text, as an option of its cell."""
+    pasted, kept = cell.get("attachments"), {}
+    for name, data in pasted.items() if isinstance(pasted, dict) else ():
+        if isinstance(data, dict):
+            shown = {k: data[k] for k in PICTURES if k in data and is_base64(data[k])}
+            kept |= {name: shown} if shown else {}
+    return {"attachments": kept} if kept else {}
+
+
+def is_base64(data: object) -> bool:
+    try:
+        base64.b64decode("".join(data.split()), validate=True)
+    except Exception:  # whatever it may be
+        return False
+    return True
 
 
 class Client(NotebookClient):
@@ -148,9 +185,16 @@ class Client(NotebookClient):
             raise DeadKernelError("too much output")
         data = msg["content"].get("data")
         if isinstance(data, dict):
-            msg["content"]["data"] = {kind: data[kind] for kind in SHOWN if kind in data}
-            msg["content"]["metadata"] = {}
+            shown = {kind: data[kind] for kind in SHOWN if isinstance(data.get(kind), str)}
+            if not is_base64(shown.get("image/png", "")):
+                del shown["image/png"]
+            if "text/latex" in shown:
+                shown["text/latex"] = inert(shown["text/latex"])
+            msg["content"]["data"], msg["content"]["metadata"] = shown, {}
         return super().process_message(msg, cell, cell_index)
+
+    def handle_comm_msg(self, outs, msg, cell_index):
+        """Widgets are for a page; here they might hide what a cell shows."""
 
 
 def record_error(cell: nbformat.NotebookNode, execute_reply: dict, **_) -> None:
@@ -173,8 +217,7 @@ class Kernel(AsyncKernelManager):
 
 async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: bool) -> str | None:
     """Execute all cells in place; returns why it was stopped before the end, or None."""
-    folder = tempfile.TemporaryDirectory(prefix="dynbook-")
-    sockets = Path(folder.name)
+    sockets = Path(tempfile.mkdtemp(prefix="dynbook-"))
     kernel = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel += ["--HistoryManager.hist_file=:memory:"]
     wrapped = command(kernel, sockets, limits) if sandbox else kernel
@@ -198,7 +241,7 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
         record_timing=False,
         store_widget_state=False,
     )
-    options = {"cwd": folder.name, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options = {"cwd": str(sockets), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if not sandbox:
         options["env"] = os.environ | {"OMP_NUM_THREADS": "1"}
     reason, watch, index = None, None, 0
@@ -222,8 +265,7 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
             watch.stop("done")
         with suppress(Exception):
             await client._async_cleanup_kernel()
-        with suppress(OSError):
-            folder.cleanup()
+        subprocess.run(["rm", "-rf", sockets], stderr=subprocess.DEVNULL)  # however deep it is
     return reason
 
 
@@ -234,6 +276,9 @@ def settle(cell: nbformat.NotebookNode, count: int) -> None:
         if output.output_type == "stream":
             output.name = "stdout"  # nbgrader takes a warning on stderr for an error
             output.text = output.text[:20_000]
+        elif output.output_type == "execute_result":
+            output.output_type = "display_data"  # nbgrader takes a number in a test for its marks
+            del output["execution_count"]
 
 
 def run(master: Path, submission: Path, limits: Limits, *, sandbox: bool = True):

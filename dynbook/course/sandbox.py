@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ class Limits:
     cell_seconds, seconds : float
         Wall time of one cell, and of all.
     memory : float
-        GiB of all its processes together, the scratch folder's files included.
+        GiB of all its processes together; files in the scratch folder may take a quarter more.
     processes : int
         Processes at one time.
     output : float
@@ -64,12 +65,15 @@ def command(kernel: list[str], sockets: Path, limits: Limits) -> list[str]:
             wrap += ["--ro-bind-try", folder, folder]
     wrap += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     wrap += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
-    wrap += ["--proc", "/proc", "--dev", "/dev"]
+    wrap += ["--proc", "/proc", "--remount-ro", "/proc"]  # its /proc/sys is the machine's
+    wrap += ["--dev", "/dev", "--size", str(int(limits.memory * 2**26)), "--tmpfs", "/dev/shm"]
+    wrap += ["--remount-ro", "/dev"]
     wrap += ["--size", str(int(limits.memory * 2**28)), "--tmpfs", "/tmp", "--dir", SCRATCH]
     for path in dict.fromkeys([sys.base_prefix, sys.prefix, str(ROOT / "dynbook")]):
         if not path.startswith("/usr/"):
             wrap += ["--ro-bind", path, path]
     wrap += ["--bind", str(sockets), str(sockets), "--chdir", SCRATCH]
+    wrap += ["--remount-ro", "/"]
     for name, value in environment().items():
         wrap += ["--setenv", name, value]
     return [*wrap, "--", *kernel]
@@ -147,6 +151,16 @@ def kill(pid: int) -> None:
             continue
 
 
+def strange(sockets: Path) -> bool:
+    """Whether the folder holds anything but a kernel's sockets and its small description."""
+    entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(sockets)]
+    return len(entries) > 10 or not all(
+        stat.S_ISSOCK(found.st_mode)
+        or (name == "kernel.json" and stat.S_ISREG(found.st_mode) and found.st_size < 2**16)
+        for name, found in entries
+    )
+
+
 class Watch:
     """Looks at a running sandbox every twentieth second and ends it when it takes too much.
 
@@ -170,17 +184,20 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        limits = self.limits
-        while not self._over.wait(0.05):
-            family = descendants(self.pid)
-            files = sum(f.stat().st_size for f in os.scandir(self.sockets) if f.is_file())
-            if len(family) > limits.processes:
-                self.stop(f"it started more than {limits.processes} processes")
-            elif sum(family.values()) > limits.memory * 2**30:
-                self.stop(f"it took more than {limits.memory:g} GiB of memory")
-            elif time.monotonic() - self.start > limits.seconds:
-                self.stop(f"it ran for more than {limits.seconds:g} s")
-            elif files > 2**24:
-                self.stop("it wrote into the folder of its sockets")
-            if self.reason:
-                return
+        while not self.reason and not self._over.wait(0.05):
+            try:
+                reason = self._too_much()
+            except Exception as error:  # what cannot be watched must not run
+                reason = f"it could not be watched any more ({error})"
+            if reason:
+                self.stop(reason)
+
+    def _too_much(self) -> str | None:
+        limits, family = self.limits, descendants(self.pid)
+        if len(family) > limits.processes:
+            return f"it started more than {limits.processes} processes"
+        if sum(family.values()) > limits.memory * 2**30:
+            return f"it took more than {limits.memory:g} GiB of memory"
+        if time.monotonic() - self.start > limits.seconds:
+            return f"it ran for more than {limits.seconds:g} s"
+        return "it wrote into the folder of its sockets" if strange(self.sockets) else None
