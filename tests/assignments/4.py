@@ -209,6 +209,177 @@ def experiment():
     needed = (10 ** -found["half"] - 1) / found["half_error"] ** 2
     return found | {"half_gain": needed / draws, "eps": levels, "draws": draws}
 """,
-        "picture": "data = experiment()",
+    },
+    "branches with where, logaddexp; the lattice": {
+        "cumulant": """
+def parts(z):
+    a = z.abs()
+    s = a < 0.03
+    b = torch.where(s, 1.0, a)
+    L = b - math.log(2) - b.log() + torch.log1p(-torch.exp(-2 * b))
+    L = torch.where(s, a**2 / 6 - a**4 / 180, L)
+    C = 1 / torch.tanh(b) - 1 / b
+    C = torch.where(s, a / 3 - a**3 / 45, C) * z.sign()
+    return L, C
+
+
+def cumulant(theta, r, weights):
+    L, C = parts(theta[..., None] * r)
+    t = weights.log() + L
+    return t.logsumexp(-1), (t.softmax(-1) * r * C).sum(-1)
+""",
+        "quantile": """
+def quantile(p, z):
+    p, z = torch.broadcast_tensors(p, z)
+    a = z.abs()
+    q = torch.where(z < 0, 1 - p, p)
+    small = a < 0.5
+    s = torch.where(small, torch.where(a == 0, 1e-20, a), 1.0)
+    near = -1 + torch.log1p(q * torch.expm1(2 * s)) / s
+    g = torch.where(small, 1.0, a)
+    far = 1 + torch.logaddexp(q.log(), torch.log1p(-q) - 2 * g) / g
+    u = torch.where(small, near, far)
+    return torch.where(z < 0, -u, u)
+""",
+        "estimate": """
+def estimate(x, inside, theta, K):
+    N, n = x.shape
+    if not inside.any():
+        return -math.inf, math.inf
+    w = (n * K - theta * x.sum(1))[inside]
+    top = w.max()
+    W = torch.exp(w - top)
+    P = W.sum() / N
+    var = (W**2).sum() / N - P**2
+    return (P.log() + top) / math.log(10), var.clamp(min=0).sqrt() / (math.sqrt(N) * P)
+""",
+        "experiment": """
+def experiment():
+    N = 60_000
+    names = "eps half half_error half_hits ball ball_error ball_hits half_gain"
+    out = {k: [] for k in names.split()}
+    g = torch.Generator().manual_seed(SEED)
+    for eps in (0.95, 0.9, 0.85, 0.8, 0.75):
+        nets, x, theta, K = tilted_networks(eps, N, g)
+        w = NEURONS * K - theta * x.sum(1)
+        out["eps"].append(eps)
+        sets = {"half": x.mean(1) >= 1 - eps, "ball": squared_loss(nets) <= eps**2}
+        for name, inside in sets.items():
+            W = torch.where(inside, w.exp(), 0.0)
+            P = W.mean()
+            hits = int(inside.sum())
+            err = (W.var(correction=0) / N).sqrt() / P if hits else torch.tensor(math.inf)
+            out[name].append(P.log10().item() if hits else -math.inf)
+            out[name + "_error"].append(err.item())
+            out[name + "_hits"].append(hits)
+            if name == "half":
+                out["half_gain"].append(((1 - P) / (P * err**2) / N).item())
+    return {k: torch.tensor(v) for k, v in out.items()} | {"draws": N}
+
+""",
+    },
+    "floats in loops, bisection; own sampler in the experiment": {
+        "cumulant": """
+def cumulant(theta, r, weights):
+    K, D = [], []
+    for th in theta.reshape(-1).tolist():
+        terms = []
+        for ri, w in zip(r.tolist(), weights.tolist()):
+            z = abs(th * ri)
+            if z < 1e-2:
+                L, C = z * z / 6 - z**4 / 180, z / 3 - z**3 / 45
+            else:
+                L = z + math.log1p(-math.exp(-2 * z)) - math.log(2 * z)
+                C = 1 / math.tanh(z) - 1 / z
+            terms.append((L, w, ri * math.copysign(C, th * ri)))
+        top = max(t[0] for t in terms)
+        s = sum(w * math.exp(L - top) for L, w, _ in terms)
+        K.append(top + math.log(s))
+        D.append(sum(w * math.exp(L - top) * c for L, w, c in terms) / s)
+    return torch.tensor(K).reshape(theta.shape), torch.tensor(D).reshape(theta.shape)
+""",
+        "quantile": """
+def quantile(p, z):
+    import numpy as np
+    p, z = np.broadcast_arrays(p.numpy(), z.numpy())
+    p, z = p.astype(float), z.astype(float)
+    a = np.where(z == 0, 1e-30, np.abs(z))
+    q = np.where(z > 0, 1 - p, p)        # below for the falling density
+    tail = np.where(z > 0, p, 1 - p)     # 1 - q, without rounding
+    # falling: 1 - q = (exp(-a(u+1)) - exp(-2a)) / (1 - exp(-2a))
+    with np.errstate(divide="ignore"):
+        lo, hi = np.zeros_like(a), 2 * np.ones_like(a)
+        for _ in range(70):
+            y = (lo + hi) / 2
+            # share above y, y from 0 to 2
+            up = np.exp(-a * y) * -np.expm1(-a * (2 - y)) / -np.expm1(-2 * a)
+            left = -np.expm1(-a * y) / -np.expm1(-2 * a)
+            more = np.where(q < 0.5, left < q, up > tail)
+            lo = np.where(more, y, lo)
+            hi = np.where(more, hi, y)
+    u = (lo + hi) / 2 - 1
+    return torch.tensor(np.where(z > 0, -u, u))
+""",
+        "estimate": """
+def estimate(x, inside, theta, K):
+    N, n = len(x), x.shape[1]
+    logs = [n * K - theta * sum(row) for row, i in zip(x.tolist(), inside.tolist()) if i]
+    if not logs:
+        return float("-inf"), float("inf")
+    top = max(logs)
+    one = math.fsum(math.exp(l - top) for l in logs) / N
+    two = math.fsum(math.exp(2 * (l - top)) for l in logs) / N
+    return (top + math.log(one)) / math.log(10), math.sqrt(two - one * one) / (math.sqrt(N) * one)
+""",
+        "experiment": """
+def experiment():
+    import numpy as np
+    rng = np.random.default_rng(SEED + 1)
+    N = 100_000
+    kinks = np.linspace(-1, 1, 1001)
+    r = AMPLITUDE * target.g(torch.tensor(kinks)[:, None]).numpy()
+
+    def logshc(z):
+        one = np.where(abs(z) < 1e-3, 1, abs(z))
+        return np.where(abs(z) < 1e-3, z**2 / 6, np.log(np.sinh(one) / one))
+
+    levels = [0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76]
+    rows = []
+    for eps in levels:
+        def Kof(t):
+            return np.log(np.mean(np.exp(logshc(t * r))))
+        lo, hi = 0.0, 300.0
+        for _ in range(60):
+            t = (lo + hi) / 2
+            d = (Kof(t + 1e-4) - Kof(t - 1e-4)) / 2e-4
+            lo, hi = (t, hi) if d < 1 - eps else (lo, t)
+        K = Kof(t)
+        law = np.exp(logshc(t * r)); law /= law.sum()
+        i = rng.choice(len(r), size=(N, NEURONS), p=law)
+        z = t * r[i]
+        p = rng.random(z.shape)
+        z = np.where(abs(z) < 1e-7, 1e-7, z)
+        u = np.sign(z) * (1 + np.log(p + (1 - p) * np.exp(-2 * abs(z))) / abs(z))
+        x = r[i] * u
+        s = rng.choice([-1.0, 1.0], size=z.shape)
+        nets = torch.tensor(np.stack([AMPLITUDE * u, s * kinks[i], s], -1))
+        W0 = np.exp(NEURONS * K - t * x.sum(1))
+        row = [eps]
+        for inside in (x.mean(1) >= 1 - eps, squared_loss(nets).numpy() <= eps**2):
+            W = W0 * inside
+            P = W.mean()
+            hits = inside.sum()
+            if hits:
+                err = W.std() / np.sqrt(N) / P
+                row += [np.log10(P), err, hits]
+            else:
+                row += [-np.inf, np.inf, 0]
+        P = 10 ** row[1]
+        row.append((1 - P) / P / row[2] ** 2 / N)
+        rows.append(row)
+    names = "eps half half_error half_hits ball ball_error ball_hits half_gain"
+    return {k: torch.tensor(v) for k, v in zip(names.split(), zip(*rows))} | {"draws": N}
+
+""",
     },
 }
