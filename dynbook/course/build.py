@@ -14,11 +14,12 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from ..publish.closure import ROOT
 from ..publish.environment import make_extra
 from .run import name_of
-from .source import assignments, graded_cells, overlaid, teacher
+from .source import HIDDEN, assignments, graded_cells, overlaid, teacher
 
 COURSE = ROOT / "_build" / "course"
 PAGES = ROOT / "book" / "assignments"
@@ -53,13 +54,28 @@ def gradebook(*arguments: object) -> None:
 
 
 def full_notebook(page: Path, notebook: Path, private: Path) -> nbformat.NotebookNode:
-    """An assignment with its solutions and hidden tests, those of the private page first."""
-    cells = graded_cells(page.read_text(encoding="utf8"))
-    if private.exists():
-        cells = overlaid(cells, graded_cells(private.read_text(encoding="utf8")))
+    """An assignment with its solutions and hidden tests, those of the private page first.
+
+    Raises
+    ------
+    SystemExit
+        If the notebook is missing, or a page cannot be used; in words, with the page's name.
+    """
     if not notebook.exists():
         raise SystemExit(f"{notebook} is not there: `make book` first")
-    return teacher(nbformat.read(notebook, as_version=4), cells)
+    at = page
+    try:
+        cells = graded_cells(page.read_text(encoding="utf8"))
+        if private.exists():
+            at, public = private, cells
+            own = graded_cells(private.read_text(encoding="utf8"))
+            cells = overlaid(cells, own)
+            for name, cell in own.items():
+                if HIDDEN.search(public[name].source) and not HIDDEN.search(cell.source):
+                    print(f"course: {private}: students will see all of the test {name!r}")
+        return teacher(nbformat.read(notebook, as_version=4), cells)
+    except ValueError as error:
+        raise SystemExit(f"{at}: {error}") from None
 
 
 def with_checksums(source: nbformat.NotebookNode, release: nbformat.NotebookNode):
@@ -91,8 +107,16 @@ def build(course: Path = COURSE, *, pages: Path = PAGES, notebooks: Path = NOTEB
         Where to.
     pages, notebooks : Path
         The assignments' text, and the students' notebooks that the book's build made of it.
+
+    Raises
+    ------
+    SystemExit
+        If a page cannot be used, or a solution does not pass its own tests.
     """
     names, new = [page.stem for page in assignments(pages).values()], {}
+    for private in sorted((pages / "private").glob("[1-9]*.md")):
+        if private.stem not in names:
+            raise SystemExit(f"{private} has the name of no assignment: {', '.join(names)}")
     for name in names:
         private = pages / "private" / f"{name}.md"
         full = full_notebook(pages / f"{name}.md", notebooks / f"{name}.ipynb", private)
@@ -104,7 +128,10 @@ def build(course: Path = COURSE, *, pages: Path = PAGES, notebooks: Path = NOTEB
         print(f"course: solving {name}", flush=True)
         for folder in ("source", "release", "solutions", "students", "masters"):
             (course / folder).mkdir(parents=True, exist_ok=True)
-        solved = solve(nbformat.reads(text, as_version=4))
+        try:
+            solved = solve(nbformat.reads(text, as_version=4))
+        except CellExecutionError as error:
+            raise SystemExit(f"{error}\n{name}: the solution does not pass its own tests") from None
         nbformat.write(solved, course / "solutions" / f"{name}.ipynb")
         (course / "source" / name).mkdir(exist_ok=True)
         (course / "source" / name / f"{name}.ipynb").write_text(text, encoding="utf8")
