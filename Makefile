@@ -16,7 +16,7 @@ help:
 	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into benchmarks/README.md"
 	@echo "make lock       requirements.in -> requirements.txt"
-	@echo "make clean      remove _build and .venv"
+	@echo "make clean      remove _build, but the course with its marks, and .venv*"
 
 env:
 	@$(PYTHON) dynbook/publish/environment.py
@@ -48,4 +48,5 @@ lock: env
 		dynbook/course/requirements.in -o dynbook/course/requirements.txt
 
 clean:
-	rm -rf _build .venv .venv-bench .venv-grading
+	rm -rf .venv .venv-bench .venv-grading
+	if [ -d _build ]; then find _build -mindepth 1 -maxdepth 1 ! -name course -exec rm -rf {} +; fi

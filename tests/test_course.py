@@ -358,7 +358,8 @@ FAILS_ALONE = {
     "a look at the user": "import os\nassert os.environ.get('USER')\n" + GOOD,
     "an ask for input": "input()\n" + GOOD,
     "a large array": "import numpy as np\nx = np.ones(10**10)\n" + GOOD,
-    "a shell": "import subprocess\nsubprocess.run(['ps', '-e'], check=True)\nassert 0\n" + GOOD,
+    "a look at others' processes": "import os\n"
+    "assert sum(name.isdigit() for name in os.listdir('/proc')) > 5\n" + GOOD,
 }
 
 
@@ -368,6 +369,34 @@ def test_what_is_not_allowed_fails_and_the_rest_goes_on(crime, submit):
     cells, report = submit(half=FAILS_ALONE[crime])
     assert report["problem"] is None
     assert not passed(cells["half"]) and not passed(cells["half-hidden"])
+
+
+@needs_sandbox
+def test_what_is_allowed_works(submit):
+    allowed = "open('notes.txt', 'w').write('x' * 10**6)\nimport matplotlib.pyplot as plt\n"
+    allowed += "plt.plot([1, 2])\nplt.show()\nimport subprocess\nsubprocess.run('ls', check=True)\n"
+    cells, _ = submit(half=allowed + GOOD)
+    assert passed(cells["half"]) and passed(cells["half-hidden"])
+
+
+@needs_sandbox
+def test_a_cell_without_end_is_named(submit):
+    cells, report = submit(half="while True: pass")
+    assert report["notes"] == ["the cell half: no end after 5 s"]
+    assert cells["half"].outputs[-1].ename == "TimeoutError"
+    caught = "try:\n    while True: pass\nexcept KeyboardInterrupt:\n    " + GOOD
+    cells, report = submit(half=caught)
+    assert report["notes"] == ["the cell half: no end after 5 s"] and not passed(cells["half"])
+    assert passed(cells["half-hidden"])
+
+
+@needs_sandbox
+def test_messages_that_no_kernel_sends_are_named(submit):
+    forged = "kernel = get_ipython().kernel\nkernel.session.send(kernel.iopub_socket, 'stream', "
+    forged += "{'name': 3, 'text': None}, parent=kernel.get_parent())\nimport time\ntime.sleep(1)\n"
+    cells, report = submit(half=forged + GOOD)
+    assert "what its kernel sent cannot be read" in report["problem"]
+    assert not passed(cells["half-hidden"])
 
 
 @needs_sandbox
@@ -596,8 +625,13 @@ def test_a_killed_run_is_resumed_and_grades_nobody_twice(sample_course, tmp_path
     process.wait()
     first = reports["kay"].stat().st_mtime_ns
     assert not reports["mia"].exists()
+    left = {*(sample_course / "work").iterdir()}
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
     assert "3 submissions, 2 of them run now" in done.stdout
+    table = len(marks(sample_course, "1-sample"))
+    for words in ("with a problem", "to mark by hand"):
+        assert re.search(rf"{words}: \d+ of {table} in the table", done.stdout)
+    assert left and not left & {*(sample_course / "work").iterdir()}
     assert reports["kay"].stat().st_mtime_ns == first
     assert {marks(sample_course, "1-sample")[s]["score"] for s in reports} == {"3.0"}
 

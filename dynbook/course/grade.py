@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import fcntl
 import hashlib
 import json
@@ -29,6 +30,13 @@ from .sandbox import INSTALL, Limits, kill, problem
 
 CHECKPOINTS = ".ipynb_checkpoints"
 RUNNING: set[subprocess.Popen] = set()
+UNITS = {
+    "cell_seconds": "for one cell",
+    "seconds": "for one submission",
+    "memory": "GiB for one submission",
+    "processes": "of one submission at one time",
+    "output": "MB shown by one submission",
+}
 
 
 def collect(folder: Path) -> dict[str, list[Path]]:
@@ -119,7 +127,7 @@ def grade_one(
 
 def run_apart(master: Path, submission: Path, options: list[str]) -> tuple[dict, str | None]:
     """The report on one submission and its executed notebook, from a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="dynbook-run-") as folder:
+    with tempfile.TemporaryDirectory(dir=master.parents[1] / "work") as folder:
         command = [sys.executable, "-m", "dynbook.course.run", master, submission, folder, *options]
         process = subprocess.Popen(
             list(map(str, command)),
@@ -179,9 +187,11 @@ def grade(
     handed, folder = collect(submissions), course / "runs" / name
     if jobs is None:
         jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    start, new = time.monotonic(), 0
+    start, new, work = time.monotonic(), 0, course / "work"
     bar = tqdm(total=len(handed), unit="submission")
     with alone(course), ThreadPoolExecutor(jobs) as pool, bar:
+        shutil.rmtree(work, ignore_errors=True)  # what a killed run has left
+        work.mkdir()
         waiting = [
             pool.submit(grade_one, student, paths, master, folder, options)
             for student, paths in handed.items()
@@ -198,7 +208,12 @@ def grade(
         gradebook("record", course, name)
     seconds = time.monotonic() - start
     print(f"{len(handed)} submissions, {new} of them run now, {seconds:.0f} s")
-    print(f"marks: {course / 'marks' / name}.csv\nfeedback: {course / 'marks' / name}-feedback")
+    table = course / "marks" / f"{name}.csv"
+    with open(table, newline="", encoding="utf8") as file:
+        rows = list(csv.DictReader(file))
+    for column, words in (("problem", "with a problem"), ("to_mark_by_hand", "to mark by hand")):
+        print(f"{words}: {sum(bool(row[column]) for row in rows)} of {len(rows)} in the table")
+    print(f"marks: {table}\nfeedback: {course / 'marks' / name}-feedback")
     reports = sorted(folder.glob("*/report.json"))
     return {path.parent.name: json.loads(path.read_text(encoding="utf8")) for path in reports}
 
@@ -223,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add.add_argument("--jobs", type=int, help="how many at once (as many as cores)")
     add.add_argument("--no-sandbox", action="store_true", help="run strangers' code as your own")
     for name, value in asdict(Limits()).items():
-        text = f"limit for one submission ({value:g})"
+        text = f"at most, {UNITS[name]} ({value:g})"
         add.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=text)
     said = parser.parse_args(arguments)
     limits = Limits(**{name: getattr(said, name) for name in asdict(Limits())})

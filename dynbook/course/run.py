@@ -175,7 +175,7 @@ class Client(NotebookClient):
 
     def __init__(self, notebook, watch: Watch | None = None, most: float = 5e6, **options):
         super().__init__(notebook, **options)
-        self.watch, self.most, self.said = watch, most, 0
+        self.watch, self.most, self.said, self.slow = watch, most, 0, False
         self.on_cell_executed = record_error
 
     def process_message(self, msg, cell, cell_index):
@@ -196,6 +196,10 @@ class Client(NotebookClient):
     def handle_comm_msg(self, outs, msg, cell_index):
         """Widgets are for a page; here they might hide what a cell shows."""
 
+    async def _async_handle_timeout(self, timeout, cell=None):
+        self.slow = True
+        return await super()._async_handle_timeout(timeout, cell)
+
 
 def record_error(cell: nbformat.NotebookNode, execute_reply: dict, **_) -> None:
     """See that a cell that failed looks so, even where nothing was shown of it."""
@@ -215,8 +219,10 @@ class Kernel(AsyncKernelManager):
         return self.spec
 
 
-async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: bool) -> str | None:
-    """Execute all cells in place; returns why it was stopped before the end, or None."""
+async def execute(
+    notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: bool
+) -> tuple[str | None, list[str]]:
+    """Execute all cells in place; why that was stopped before the end, or None, and notes."""
     sockets = Path(tempfile.mkdtemp(prefix="dynbook-"))
     kernel = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel += ["--HistoryManager.hist_file=:memory:"]
@@ -227,14 +233,13 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
     manager.spec = KernelSpec(
         argv=wrapped, display_name="", language="python", interrupt_mode="message"
     )
-    timeout = {"ename": "TimeoutError", "evalue": f"no end after {limits.cell_seconds:g} s"}
     client = Client(
         notebook,
         km=manager,
         most=limits.output * 1e6,
         timeout=limits.cell_seconds,
         interrupt_on_timeout=True,
-        error_on_timeout=timeout | {"traceback": []},
+        error_on_timeout={"ename": "TimeoutError", "evalue": "", "traceback": []},
         raise_on_iopub_timeout=False,
         iopub_timeout=10,
         allow_errors=True,
@@ -244,17 +249,25 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
     options = {"cwd": str(sockets), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if not sandbox:
         options["env"] = os.environ | {"OMP_NUM_THREADS": "1"}
-    reason, watch, index = None, None, 0
+    reason, watch, index, notes = None, None, 0, []
     try:
         await manager.start_kernel(preexec_fn=lambda: set_limits(limits), **options)
         watch = client.watch = Watch(manager.provisioner.pid, sockets, limits)
         await client.async_start_new_kernel_client()
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "code":
+                client.slow = False
                 await client.async_execute_cell(cell, index)
                 settle(cell, client.code_cells_executed)
+                if client.slow:
+                    words = f"no end after {limits.cell_seconds:g} s"
+                    late = new_output("error", ename="TimeoutError", evalue=words, traceback=[words])
+                    cell.outputs.append(late)
+                    notes.append(f"the cell {name_of(cell) or 'of its own'}: {words}")
     except Exception as error:  # whatever a kernel can do to its client
-        reason = (watch and watch.reason) or f"its kernel died ({type(error).__name__})"
+        died = isinstance(error, DeadKernelError | RuntimeError)
+        what = "its kernel died" if died else "what its kernel sent cannot be read"
+        reason = (watch and watch.reason) or f"{what} ({type(error).__name__})"
         for cell in notebook.cells[index:]:
             if cell.cell_type == "code":
                 stopped = new_output("error", ename="Stopped", evalue=reason, traceback=[reason])
@@ -266,7 +279,7 @@ async def execute(notebook: nbformat.NotebookNode, limits: Limits, *, sandbox: b
         with suppress(Exception):
             await client._async_cleanup_kernel()
         subprocess.run(["rm", "-rf", sockets], stderr=subprocess.DEVNULL)  # however deep it is
-    return reason
+    return reason, notes
 
 
 def settle(cell: nbformat.NotebookNode, count: int) -> None:
@@ -289,9 +302,9 @@ def run(master: Path, submission: Path, limits: Limits, *, sandbox: bool = True)
         notebook, notes = assemble(whole, read(submission))
     except Refused as refused:
         return None, {"problem": str(refused), "notes": [], "seconds": 0.0}
-    problem = asyncio.run(execute(notebook, limits, sandbox=sandbox))
+    problem, more = asyncio.run(execute(notebook, limits, sandbox=sandbox))
     seconds = round(time.monotonic() - start, 2)
-    return notebook, {"problem": problem, "notes": notes, "seconds": seconds}
+    return notebook, {"problem": problem, "notes": notes + more, "seconds": seconds}
 
 
 def write(path: Path, text: str) -> None:
