@@ -206,7 +206,11 @@ def record_error(cell: nbformat.NotebookNode, execute_reply: dict, **_) -> None:
     said = execute_reply["content"]
     if said["status"] != "ok" and not any(o.output_type == "error" for o in cell.outputs):
         name, words = str(said.get("ename", "Error")), str(said.get("evalue", said["status"]))
-        cell.outputs.append(new_output("error", ename=name, evalue=words, traceback=[words]))
+        cell.outputs.append(failed(name, words))
+
+
+def failed(name: str, words: str) -> nbformat.NotebookNode:
+    return new_output("error", ename=name, evalue=words, traceback=[words])
 
 
 class Kernel(AsyncKernelManager):
@@ -261,8 +265,7 @@ async def execute(
                 settle(cell, client.code_cells_executed)
                 if client.slow:
                     words = f"no end after {limits.cell_seconds:g} s"
-                    late = new_output("error", ename="TimeoutError", evalue=words, traceback=[words])
-                    cell.outputs.append(late)
+                    cell.outputs.append(failed("TimeoutError", words))
                     notes.append(f"the cell {name_of(cell) or 'of its own'}: {words}")
     except Exception as error:  # whatever a kernel can do to its client
         died = isinstance(error, DeadKernelError | RuntimeError)
@@ -270,8 +273,7 @@ async def execute(
         reason = (watch and watch.reason) or f"{what} ({type(error).__name__})"
         for cell in notebook.cells[index:]:
             if cell.cell_type == "code":
-                stopped = new_output("error", ename="Stopped", evalue=reason, traceback=[reason])
-                cell.outputs = [stopped]
+                cell.outputs = [failed("Stopped", reason)]
     finally:
         if watch:
             watch.end()
