@@ -328,7 +328,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = Limits(**{name: getattr(said, name) for name in asdict(Limits())})
     resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # what comes out may be large, too
     notebook, report = run(said.master, said.submission, limits, sandbox=not said.no_sandbox)
-    said.folder.mkdir(parents=True, exist_ok=True)
     if notebook is not None:
         write(said.folder / "notebook.ipynb", nbformat.writes(notebook))
     write(said.folder / "report.json", json.dumps(report))

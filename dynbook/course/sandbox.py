@@ -171,6 +171,7 @@ class Watch:
         self.pid, self.sockets, self.limits = pid, sockets, limits
         self.reason: str | None = None
         self.start = time.monotonic()
+        self.parent = os.getppid()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -194,6 +195,8 @@ class Watch:
 
     def _too_much(self) -> str | None:
         limits, family = self.limits, descendants(self.pid)
+        if os.getppid() != self.parent:
+            return "who had started it was killed"
         if len(family) > limits.processes:
             return f"it started more than {limits.processes} processes"
         if sum(family.values()) > limits.memory * 2**30:
