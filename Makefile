@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench env
+.PHONY: help book test notebooks serve course clean lock bench paper env
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -14,7 +14,8 @@ help:
 	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
 	@echo "make serve      build, then show the site at http://localhost:8000"
 	@echo "make course     assignments for students and for instructors, ready to be graded"
-	@echo "make bench      each kernel beside the plain version and JAX, into benchmarks/README.md"
+	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
+	@echo "make paper      run the experiments in the papers' sizes; CHAPTERS=\"3 5\" chooses"
 	@echo "make lock       requirements.in -> requirements.txt"
 	@echo "make clean      remove _build, but the course with its marks, and .venv*"
 
@@ -39,7 +40,10 @@ course: book
 
 bench: env
 	@$(BIN)/uv pip install -q --target .venv-bench -r benchmarks/requirements.txt
-	@$(BIN)/python benchmarks/run.py
+	@MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=33554432 $(BIN)/python benchmarks/run.py
+
+paper: env
+	@$(BIN)/python -m dynbook.publish.paper $(CHAPTERS)
 
 lock: env
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q requirements.in \

@@ -40,6 +40,15 @@ class Case:
         What the result is, in the error's column.
     share : dict
         Name → share of the work that this version does (1 if not named); its time is extrapolated.
+    targets : dict
+        Name → the least ratio of its time to ours that we want.
+    limit : str
+        What limits us, in a sentence: shown where a target is missed.
+    flops, traffic : float
+        Operations that ours needs, in matrix products as fast as this machine makes them, and
+        bytes that it must read and write: the time of the larger is the ceiling.
+    dtype : str
+        Of the operations.
     """
 
     name: str
@@ -48,6 +57,15 @@ class Case:
     reference: Tensor | np.ndarray
     measure: str
     share: dict[str, float] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    limit: str = ""
+    flops: float = 0
+    traffic: float = 0
+    dtype: str = "float64"
+
+    def least(self, machine: dict[str, float]) -> float:
+        """Seconds that the work takes at the machine's ceiling (:mod:`ceiling`)."""
+        return max(self.flops / machine[self.dtype], self.traffic / machine["bandwidth"])
 
     def errors(self) -> dict[str, float]:
         """Largest deviation from the reference, for each version, on the entries it computed."""
@@ -84,6 +102,7 @@ class Case:
                 "high": max(t / o for t, o in zip(taken, ours, strict=True)),
                 "error": errors[name],
                 "share": self.share.get(name, 1),
+                "target": self.targets.get(name),
             }
             for name, taken in times.items()
         ]
@@ -115,4 +134,5 @@ def have_jax() -> bool:
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
     return True

@@ -31,6 +31,8 @@ def case(n: int = 16, batch: int = 8192, device: str = "cpu") -> Case:
         },
         reference=_exact(frames[:2].cpu()),
         measure="R",
+        flops=batch * 8 / 3 * n**3,
+        traffic=8 * batch * 3 * n * n,
     )
 
 

@@ -64,6 +64,8 @@ def case(
         share=share,
         reference=numpy_exponents(*extended, length, gram_schmidt).astype(float),
         measure="λ",
+        flops=2 * length * members * loss.size**2 * (loss.size + len(x)),
+        traffic=8 * members * loss.size * (loss.size + 1),
     )
 
 
@@ -105,8 +107,8 @@ def numpy_derivatives(theta, x, y):
 
 def gram_schmidt(Y):
     """QR for extended precision, which LAPACK does not know."""
-    Q, R = Y.copy(), np.zeros_like(Y)
-    for j in range(len(Y)):
+    Q, R = Y.copy(), np.zeros_like(Y[: Y.shape[1]])
+    for j in range(Y.shape[1]):
         R[j, j] = np.sqrt((Q[:, j] ** 2).sum())
         Q[:, j] /= R[j, j]
         R[j, j + 1 :] = Q[:, j] @ Q[:, j + 1 :]

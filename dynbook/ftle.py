@@ -158,15 +158,27 @@ def ftle_field(
 
 
 def _log_singular_values(tangents: Tensor, scale: Tensor, k: int) -> Tensor:
-    """ln σ_i (B, k) of the matrices with rows tangents (D, B, N), times e^scale."""
+    """ln σ_i (B, k) of the matrices with rows tangents (D, B, N), times e^scale.
+
+    From the eigenvalues of J Jᵀ in half the time, where these lose no more than a digit or so: of
+    the largest, and of others that are not much smaller.
+    """
     matrix = tangents.movedim(0, 1)
-    if k > 1:
-        sigma = torch.linalg.svdvals(matrix)
+    sigma = matrix.new_zeros(len(matrix), k)
+    if k == 1 or _level(torch.linalg.svdvals(matrix[:1])[:, :k]).all():
+        short = matrix if matrix.shape[1] <= matrix.shape[2] else matrix.mT
+        squared = torch.linalg.eigvalsh(short @ short.mT)[:, -k:].flip(-1)
+        sigma = squared.clamp(min=0).sqrt()
+    if not (k == 1 or (level := _level(sigma)).all()):
+        exact = torch.linalg.svdvals(matrix[~level])
         rounding = max(matrix.shape[1:]) * torch.finfo(sigma.dtype).eps
-        sigma = torch.where(sigma > rounding * sigma[:, :1], sigma, 0)[:, :k]
-        return (scale[:, None] + sigma.log()).to(sigma.dtype)
-    squared = torch.linalg.eigvalsh(matrix @ matrix.mT)[:, -1:]  # loses digits of the others only
-    return (scale[:, None] + squared.clamp(min=0).log() / 2).to(squared.dtype)
+        sigma[~level] = torch.where(exact > rounding * exact[:, :1], exact, 0)[:, :k]
+    return (scale[:, None] + sigma.log()).to(sigma.dtype)
+
+
+def _level(sigma: Tensor) -> Tensor:
+    """Whether the last of singular values (B, k) is within a factor 4 of the first."""
+    return 4 * sigma[:, -1] > sigma[:, 0]
 
 
 def _axis(name: str, limits: tuple[float, float], n: int, **like) -> Tensor:

@@ -16,11 +16,13 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from dynbook.disk import disk_gram, two_product
 from dynbook.domains import Ball, Domain, Interval, finite, kind, ridges, whole
 
 TILE = {"cpu": 192, "cuda": 2048}  # side of a tile: the temporaries of one stay in the cache
+CELLS = {"cpu": 2**17, "cuda": 2**22}  # of rows that are computed together
 
 
 def relu_gram(
@@ -86,6 +88,9 @@ def relu_gram(
         gram = _by_quadrature(lambda t: t.clamp(min=0) ** p, w, b, domain, points)
         return _seen(gram, b < high)
     length = _active_length(w[:, 0], b, domain)
+    if p == 1 and _plain(length, w):
+        return _bounded(_ramp_gram(w[:, 0].double(), b, length, domain))
+    length = length.to(b)
     kink, sign = b / w[:, 0], w[:, 0].sign()
     beta = math.factorial(p) ** 2 / math.factorial(2 * p + 1)
     scale = w[:, 0].abs() ** p
@@ -104,11 +109,55 @@ def relu_gram(
 
 
 def _active_length(w: Tensor, b: Tensor, domain: Interval) -> Tensor:
-    """(max w·x − b)/|w|, or 0, with the part of w·x that its rounding loses."""
+    """(max w·x − b)/|w|, or 0, with the part of w·x that its rounding loses; in float64."""
     v = w.double()
     end = torch.where(v > 0, v.new_tensor(domain.right), v.new_tensor(domain.left))
     product, lost = two_product(v, end)
-    return (((product - b.double()) + lost) / v.abs()).clamp(min=0).to(b)
+    return (((product - b.double()) + lost) / v.abs()).clamp(min=0)
+
+
+def _plain(length: Tensor, w: Tensor) -> bool:
+    """Whether no gradient is asked for, and the product of two slopes is an ordinary number."""
+    if length.requires_grad or unpack_dual(length).tangent is not None:
+        return False
+    return bool(((w.abs() > 1e-150) & (w.abs() < 1e150)).all())
+
+
+def _ramp_gram(w: Tensor, b: Tensor, length: Tensor, domain: Interval) -> Tensor:
+    """G for p = 1 and no gradients in half the time: few passes, in place, over rows in the cache.
+
+    As m (m + d) = s_i s_j, the first integral is m (s_i s_j/2 − m²/6) with m² ≤ s_i s_j. For m = −h
+    and 0 in place of s_i s_j that is the second: matrix products with ones and zeros, which round
+    nothing else, tell the two apart. Each operation gives (i, j) and (j, i) the same bits, and
+    rounds once, whatever the processor: nothing is mirrored. All is float64, but for the result.
+    """
+    n, kink = len(b), (b.double() / w).clamp(domain.left, domain.right)
+    right, left = (w > 0).double(), (w < 0).double()
+    alike = bool((right == right[0]).all())
+    scale = w.abs()
+    unit = bool((scale == 1).all())
+    looks = torch.stack([right, left])
+    reach = looks * length  # s_j, if i looks there too
+    bound = torch.stack([right * length - left * kink, left * length + right * kink, left, -right])
+    other = torch.cat([looks, looks * kink])  # times bound: s_i, or facing −h, positive if h < 0
+    rows = max(1, CELLS.get(b.device.type, 2**17) // n)
+    out, buffers = b.new_empty(n, n), length.new_empty(3, min(rows, n), n)
+    for first in range(0, n, rows):
+        i = slice(first, first + rows)
+        m, total, cube = buffers[:, : len(out[i])]
+        if alike:
+            torch.minimum(length[i, None], length, out=m)
+            torch.mul(length[i, None] / 2, length, out=total)
+        else:
+            torch.mm(bound[:, i].mT, other, out=m)
+            torch.mm(looks[:, i].mT, reach, out=total)
+            torch.minimum(m, total, out=m)
+            total.mul_(length[i, None] / 2)
+        total.sub_(torch.mul(m, 1 / 6, out=cube).mul_(m))
+        if not unit:
+            total.mul_(torch.mul(scale[i, None], scale, out=cube))
+        torch.mul(total, m, out=out[i])
+    return out
 
 
 def _bounded(gram: Tensor) -> Tensor:

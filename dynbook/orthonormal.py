@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -71,12 +72,19 @@ def triangular(
 ) -> tuple[Float[Tensor, "*b D k"], Float[Tensor, "*b k k"]]:
     """Y = Q R for those who want R: pivots of either sign, nothing checked, nothing repaired.
 
-    On a CPU "auto" solves Q R = Y for Q, in three quarters of the time that the reflections take.
-    Such a Q is orthonormal to ε cond(Y) only. Growth does not mind, for what one R lacks, the next
-    one has; but where cond(Y) is large, take :func:`orthonormalize`.
+    On a CPU "auto" solves Q R = Y for Q, in three quarters of the time that the reflections take;
+    or, for many small frames, orthogonalises their columns one after the other, which takes a half
+    to a tenth of that. Such a Q is orthonormal to ε cond(Y) only. Growth does not mind, for what
+    one R lacks, the next one has; but where cond(Y) is large, take :func:`orthonormalize`.
     """
     if method != "auto" or Y.is_cuda:
         return _chosen(method, Y)(Y)
+    if Y.shape[-2] <= 8 and Y[..., 0, 0].numel() >= 512:
+        Q, R = _sweep(_systems_last(Y))
+        least, most = R.diagonal().aminmax()
+        info = torch.finfo(Y.dtype)
+        if least > math.sqrt(info.tiny) / info.eps and most < math.inf:  # squares had their digits
+            return _systems_first(Q, Y), _systems_first(R, Y)
     R = torch.geqrf(Y)[0][..., : Y.shape[-1], :].triu()
     return torch.linalg.solve_triangular(R, Y, upper=True, left=False), R
 
@@ -109,30 +117,42 @@ def _householder(Y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gram_schmidt(Y: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns first and systems last in memory, so that each operation runs over all systems."""
-    columns = Y.reshape(-1, *Y.shape[-2:]).permute(2, 1, 0).contiguous()
-    size = columns.abs().amax(1)
+    """Modified, twice, with each operation running over all systems."""
+    columns = _systems_last(Y)
+    size = columns.abs().amax(0)
     size = torch.where(size > 0, size, 1)
-    Q, first = _sweep(columns / size[:, None])
+    Q, first = _sweep(columns / size)
     flat = first.diagonal().T <= _rounding(Y) * first.abs().amax(0)
     Q, second = _sweep(Q)
-    R = second.permute(2, 0, 1).contiguous() @ (first * size).permute(2, 0, 1).contiguous()
-    Q = Q.permute(2, 1, 0).contiguous()
-    flat = flat.any(0)
+    Q, R = _systems_first(Q, Y), _systems_first(second, Y) @ _systems_first(first * size, Y)
+    flat = flat.any(0).view(Y.shape[:-2])
     if flat.any():  # a column without a direction of its own: reflections find one
-        Q[flat], R[flat] = _householder(Y.reshape(-1, *Y.shape[-2:])[flat])
-    return Q.reshape(Y.shape), R.reshape(*Y.shape[:-2], *R.shape[-2:])
+        Q[flat], R[flat] = _householder(Y[flat])
+    return Q, R
+
+
+def _systems_last(Y: Tensor) -> Tensor:
+    """A copy of Y (…, D, k) as (D, k, systems): transposed as a matrix, which has a fast way."""
+    systems, entries = Y.shape[:-2].numel(), Y.shape[-2:]
+    turned = Y.reshape(systems, entries.numel()).mT
+    return turned.clone(memory_format=torch.contiguous_format).view(*entries, systems)
+
+
+def _systems_first(X: Tensor, like: Tensor) -> Tensor:
+    """(D, k, systems) as (…, D, k), with the leading dimensions of another."""
+    return X.flatten(0, 1).mT.contiguous().view(*like.shape[:-2], *X.shape[:2])
 
 
 def _sweep(Q: Tensor) -> tuple[Tensor, Tensor]:
-    """Modified Gram–Schmidt of the columns Q (k, D, systems), in place, and R (k, k, systems)."""
-    k = len(Q)
+    """Modified Gram–Schmidt of columns Q (D, k, systems), in place, and R (k, k, systems)."""
+    k = Q.shape[1]
     R = Q.new_zeros(k, k, Q.shape[-1])
     for j in range(k):
-        R[j, j] = torch.linalg.vector_norm(Q[j], dim=0)
-        Q[j] /= torch.where(R[j, j] > 0, R[j, j], 1)
-        R[j, j + 1 :] = (Q[j] * Q[j + 1 :]).sum(1)
-        Q[j + 1 :] -= R[j, j + 1 :, None] * Q[j]
+        column, rest = Q[:, j], Q[:, j + 1 :]
+        R[j, j] = column.square().sum(0).sqrt_()  # vector_norm takes ten times it, over this axis
+        column /= torch.where(R[j, j] > 0, R[j, j], 1)
+        R[j, j + 1 :] = (column[:, None] * rest).sum(0)
+        rest -= R[j, j + 1 :] * column[:, None]
     return Q, R
 
 

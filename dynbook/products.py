@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,15 @@ from dynbook.orthonormal import triangular
 from dynbook.tangent import first_frame, next_frame, whole_rows, within_range
 
 State = TypeVar("State")
+
+
+class Factor(Protocol):
+    """A matrix for each member of a batch, known by what it does to a frame."""
+
+    def __matmul__(self, Y: Tensor) -> Tensor: ...
+
+    def __getitem__(self, members: Tensor) -> Factor: ...
+
 
 #: Loss allowed to an exponent, per factor, by multiplying several between two QR decompositions.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -155,7 +164,16 @@ def matrix_product_spectrum(
         q = _longest(matrices, Q, transient, method)
     else:
         q = whole("qr_every", qr_every)
-    growth, Q = gathered(_rows(chain([first], rest), Q, q, transient, method))
+    alike = (_alike(A, Q) for A in chain([first], rest))
+    return spectrum_of(alike, Q, q, transient, method)
+
+
+def spectrum_of(
+    factors: Iterable[Factor], Q: Tensor, q: int, transient: int = 0, method: str = "auto"
+) -> Spectrum:
+    """The spectrum of a product of factors that need be no matrices: `A @ Y` is what they do to
+    frames Y, and `A[members]` what belongs to some members of the batch."""
+    growth, Q = gathered(_rows(factors, Q, q, transient, method))
     growth = growth / q
     return Spectrum(growth.mean(0), growth, 1.0, q, frame=Q)
 
@@ -166,7 +184,8 @@ def _longest(matrices: Iterable[Tensor], Q: Tensor, transient: int, method: str)
     most = min(20, length // 16)
     if most < 2:
         return 1
-    logs = torch.stack([row for row, _ in _rows(matrices[:most], Q, 1, 0, method)])
+    few = (_alike(A, Q) for A in matrices[:most])
+    logs = torch.stack([row for row, _ in _rows(few, Q, 1, 0, method)])
     for q in range(most, 1, -1):
         products = logs.unfold(0, q, 1).sum(-1)
         ratio = (products.amax(-1) - products.amin(-1)).exp()
@@ -182,7 +201,7 @@ def _condition(q: int, Q: Tensor) -> float:
 
 
 def _rows(
-    factors: Iterable[Tensor], Q: Tensor, q: int, transient: int, method: str
+    factors: Iterable[Factor], Q: Tensor, q: int, transient: int, method: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """ln R_jj over q factors, and the frame after them, from the end of the transient on."""
     factors, count, size = iter(factors), 0, transient % q or q
@@ -194,12 +213,12 @@ def _rows(
     whole_rows(count, transient, q)
 
 
-def _row(row: list[Tensor], Q: Tensor, count: int, method: str) -> tuple[Tensor, Tensor]:
+def _row(row: list[Factor], Q: Tensor, count: int, method: str) -> tuple[Tensor, Tensor]:
     """One QR decomposition for all factors of the row, which come after so many others; for
     members that lose too much by that, one for each half of them."""
     Y = Q
     for A in row:
-        Y = _alike(A, Q) @ Y
+        Y = A @ Y
     after, R = triangular(Y, method)
     pivots = R.diagonal(dim1=-2, dim2=-1).abs()
     size = torch.linalg.vector_norm(R, dim=(-2, -1))
@@ -218,7 +237,7 @@ def _row(row: list[Tensor], Q: Tensor, count: int, method: str) -> tuple[Tensor,
     return logs, after
 
 
-def _carefully(A: Tensor, Q: Tensor, count: int, method: str) -> tuple[Tensor, Tensor]:
+def _carefully(A: Factor, Q: Tensor, count: int, method: str) -> tuple[Tensor, Tensor]:
     """Factor number count by itself, checked, and with an orthonormal frame whatever its rank."""
     Y = A @ Q
     within_range(None, Y, count, 1)

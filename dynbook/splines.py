@@ -70,8 +70,13 @@ def gram_product(
         Biases outside the domain, unsorted or repeated; a of another length, dtype or device, or
         not finite; a result that overflows.
     """
-    h, diagonal, off = _cells(b, domain)
+    cells = _cells(b, domain)
     _check_vector(a, b, "a")
+    return _product(a, *cells)
+
+
+def _product(a: Tensor, h: Tensor, diagonal: Tensor, off: Tensor) -> Tensor:
+    """G a from the cells, which are checked."""
     v = (a.cumsum(-1) * h).cumsum(-1)
     mv = diagonal * v
     mv[..., 1:] += off * v[..., :-1]
@@ -167,8 +172,8 @@ def leading_eigenpairs(
     ValueError, TypeError
         As :func:`gram_product`; or k is no integer from 1 to n − 1.
     """
-    _cells(b, domain)
-    return GramSpectrum(*_lanczos(lambda a: gram_product(a, b.detach(), domain), b, k))
+    cells = [x.detach() for x in _cells(b, domain)]
+    return GramSpectrum(*_lanczos(lambda a: _product(a, *cells), b, k))
 
 
 def condition_number(b: Float[Tensor, " n"], domain: Interval | None = None) -> float:

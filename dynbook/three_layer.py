@@ -13,6 +13,56 @@ from torch import Tensor
 from dynbook.domains import kind, whole
 from dynbook.maps import Map, can_be_called, fitting, learning_rate, states
 
+CACHED = 2**17  # neurons times inputs at a time: what belongs to them stays in the cache
+
+
+@dataclass(frozen=True)
+class HessianParts:
+    """∇L and ∇²L = GGᵀ/n + (blocks on and beside the diagonal) of a :class:`ThreeLayer`.
+
+    Attributes
+    ----------
+    gradient : Tensor (..., p)
+        ∇L.
+    jacobian : Tensor (..., p, n)
+        G, ∇f at all inputs.
+    own : Tensor (..., H, d + 1, d + 1)
+        (1/n) Σ r w_h φ''_h x̃x̃ᵀ, between (A_h, b_h) and itself.
+    mixed : Tensor (..., H, d + 1)
+        (1/n) Σ r φ'_h x̃, between (A_h, b_h) and w_h.
+    """
+
+    gradient: Tensor
+    jacobian: Tensor
+    own: Tensor
+    mixed: Tensor
+
+    def __matmul__(self, V: Float[Tensor, "*b p k"]) -> Float[Tensor, "*b p k"]:
+        """∇²L V, in 4 n p k operations."""
+        H, d = self.mixed.shape[-2], self.mixed.shape[-1] - 1
+        out = self.jacobian @ (self.jacobian.mT @ V).mul_(1 / self.jacobian.shape[-1])
+        (A, b, w), (out_A, out_b, out_w) = (x.split([H * d, H, H, 1], -2)[:3] for x in (V, out))
+        inner = torch.cat([A.unflatten(-2, (H, d)), b[..., None, :]], -2)  # (..., H, d + 1, k)
+        more = self.own @ inner + self.mixed[..., None] * w[..., None, :]
+        out_A += more[..., :-1, :].flatten(-3, -2)
+        out_b += more[..., -1, :]
+        out_w += (self.mixed[..., None] * inner).sum(-2)
+        return out
+
+    @property
+    def bound(self) -> Float[Tensor, "*b"]:
+        """No entry of ∇²L is larger; NaN where one is."""
+        one, two, three = (
+            torch.maximum(x.flatten(start).amax(-1), -x.flatten(start).amin(-1))
+            for x, start in ((self.jacobian, -2), (self.own, -3), (self.mixed, -2))
+        )
+        return one.square() + torch.maximum(two, three)
+
+    def __getitem__(self, members: Tensor) -> HessianParts:
+        """Those of some members."""
+        parts = (self.gradient, self.jacobian, self.own, self.mixed)
+        return HessianParts(*(part[members] for part in parts))
+
 
 @dataclass(frozen=True)
 class ThreeLayer:
@@ -124,6 +174,8 @@ class ThreeLayer:
     @torch.no_grad()
     def gradient(self, theta: Float[Tensor, "*b p"]) -> Float[Tensor, "*b p"]:
         """∇L = (1/n) Σ r g, with the residual r = f − y and g = ∇f."""
+        if self.activation is torch.tanh:
+            return self._tanh_gradient(theta)
         w, r, value, slope, _ = self._forward(theta, order=1)
         inner = (r * w[..., None] * slope) @ self._augmented  # by A and by b, (..., H, d + 1)
         outer = (value * r).sum(-1)
@@ -143,15 +195,23 @@ class ThreeLayer:
         self, theta: Float[Tensor, "*b p"]
     ) -> tuple[Float[Tensor, "*b p"], Float[Tensor, "*b p p"]]:
         """Gradient and Hessian, what they have in common computed once."""
+        parts = self.hessian_parts(theta)
+        G, own, mixed = parts.jacobian, parts.own.flatten(-3), parts.mixed.flatten(-2)
+        H = (G @ G.mT).mul_(1 / len(self.y)).flatten(-2)
+        H.index_add_(-1, self._places, torch.cat([own, mixed, mixed], -1))
+        return parts.gradient, H.unflatten(-1, (self.size, self.size))
+
+    @torch.no_grad()
+    def hessian_parts(self, theta: Float[Tensor, "*b p"]) -> HessianParts:
+        """∇L, and ∇²L as what its products with a few vectors need, without its p² entries."""
         w, r, value, slope, curvature = self._forward(theta, order=2)
         back = w[..., None] * slope  # ∂f/∂b_h at all inputs, (..., H, n)
         inner = (back[..., None, :] * self.x.mT).flatten(-3, -2)
         G = torch.cat([inner, back, value, torch.ones_like(r)], -2)  # ∇f, (..., p, n)
-        H = (G @ G.mT).mul_(1 / len(self.y)).flatten(-2)
+        d = self.x.shape[1]
         own = (r * w[..., None] * curvature) @ self._products  # (..., H, (d + 1)²)
-        mixed = ((r * slope) @ self._augmented).flatten(-2)  # (..., H (d + 1))
-        H.index_add_(-1, self._places, torch.cat([own.flatten(-2), mixed, mixed], -1))
-        return (G @ r.mT)[..., 0], H.unflatten(-1, (self.size, self.size))
+        mixed = (r * slope) @ self._augmented  # (..., H, d + 1)
+        return HessianParts((G @ r.mT)[..., 0], G, own.unflatten(-1, (d + 1, d + 1)), mixed)
 
     def descent(self, lr: float | Tensor) -> Map:
         """The step θ ↦ θ − η∇L, whose tangent I − η∇²L is not searched for but told.
@@ -180,6 +240,31 @@ class ThreeLayer:
         jet = _jet(self.activation, A.contiguous() @ self.x.mT + b[..., None], order)
         f = (w[..., None] * jet[0]).sum(-2, keepdim=True) + c[..., None, None]
         return w, (f - self.y).mul_(1 / len(self.y)), *jet
+
+    def _tanh_gradient(self, theta: Float[Tensor, "*b p"]) -> Float[Tensor, "*b p"]:
+        """The gradient for φ = tanh, in place and for as many members at a time as fit the cache.
+
+        tanh z = E/(E + 2), E = e^{2z} − 1, has all digits of torch.tanh in a third of its time.
+        """
+        A, b, w, c = self.unpack(theta.reshape(-1, theta.shape[-1]))
+        H, n, one = self.width, len(self.y), torch.ones_like(self.y[0])
+        out = theta.new_empty(len(w), self.size)
+        inputs = self._augmented.mT.contiguous()
+        doubled = torch.cat([2 * A, 2 * b[..., None]], -1)
+        size = len(w) if theta.is_cuda else max(1, CACHED // (H * n))
+        buffers = theta.new_empty(2, min(size, len(w)), H, n)
+        for first in range(0, len(w), size):
+            at = slice(first, first + size)
+            value, slope = buffers[:, : len(w[at])]
+            torch.mm(doubled[at].flatten(0, 1), inputs, out=value.flatten(0, 1))
+            value.clamp_(max=40).expm1_()  # tanh 20 is 1 to rounding
+            value.div_(torch.add(value, 2, out=slope))
+            r = torch.baddbmm((c[at, None] - self.y)[:, None], w[at, None], value).mul_(1 / n)
+            outer = (value @ r.mT)[..., 0]
+            torch.addcmul(one, value, value, value=-1, out=slope).mul_(r)
+            inner = (inputs @ slope.flatten(0, 1).mT).mT.unflatten(0, (-1, H)) * w[at, :, None]
+            out[at] = torch.cat([inner[..., :-1].flatten(-2), inner[..., -1], outer, r.sum(-1)], -1)
+        return out.view(theta.shape)
 
     @cached_property
     def _augmented(self) -> Tensor:
@@ -238,6 +323,11 @@ class _Once(torch.autograd.Function):
 
 def _jet(phi: Map, z: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
     """φ, φ' and, if order is 2, φ'' at z."""
+    if phi is torch.tanh:
+        growth = (2 * z).clamp_(max=40).expm1_()  # as in _tanh_gradient
+        value = growth / (growth + 2)
+        slope = torch.addcmul(torch.ones_like(z[:1]), value, value, value=-1)
+        return value, slope, (value * slope).mul_(-2) if order > 1 else slope
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         value, one = phi(z.clone()), torch.ones_like(z)

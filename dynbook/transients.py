@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from dynbook.domains import kind, whole
 from dynbook.maps import fitting
-from dynbook.products import matrix_product_spectrum
+from dynbook.products import Factor, spectrum_of
 from dynbook.tangent import first_frame
-from dynbook.three_layer import ThreeLayer, members_rate
+from dynbook.three_layer import HessianParts, ThreeLayer, members_rate
+
+WIDE = 64  # parameters, from which on few tangents do without the Hessian itself
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def training_exponents(
     run = _Run(loss, theta, fitting("lr", members_rate(lr), theta))
     seen, rows = [run.masked(theta)], []
     for _ in range(n // window):
-        spectrum = matrix_product_spectrum(run.tangents(window), frame=Q, qr_every=q)
+        spectrum = spectrum_of(run.tangents(window, Q.shape[-1]), Q, q)
         Q = spectrum.frame
         seen.append(run.masked(run.theta))
         rows.append(run.masked(spectrum.exponents))
@@ -108,25 +110,34 @@ class _Run:
     """Trainings under way. Who diverges stays where it was, with the tangent of a state at rest."""
 
     def __init__(self, loss: ThreeLayer, theta: Tensor, lr: float | Tensor):
-        self.loss, self.theta = loss, theta
-        self.lr, self.lr_tangent = lr, lr[..., None] if isinstance(lr, Tensor) and lr.ndim else lr
+        self.loss, self.theta, self.lr = loss, theta, lr
         self.count, self.diverged = 0, torch.full(theta.shape[:1], -1, device=theta.device)
 
-    def tangents(self, n: int) -> Iterator[Tensor]:
-        """I − η∇²L of the next n steps, which are made on the way."""
-        eye = torch.eye(self.theta.shape[-1]).to(self.theta)
+    def tangents(self, n: int, k: int) -> Iterator[Factor]:
+        """I − η∇²L of the next n steps, which are made on the way, for frames of k columns."""
+        p = self.theta.shape[-1]
+        few = max(2 * k, WIDE) < p and isinstance(self.loss, ThreeLayer)
+        eye = torch.eye(p).to(self.theta)
+        rate = torch.zeros_like(self.theta[:, :1]) + self.lr
         largest = torch.finfo(eye.dtype).max ** 0.4  # its square does not overflow
         for _ in range(n):
-            gradient, hessian = self.loss.derivatives(self.theta)
-            after, tangent = self.theta - self.lr * gradient, eye - self.lr_tangent * hessian
+            if few:
+                hessian = self.loss.hessian_parts(self.theta)
+                gradient, tangent = hessian.gradient, _Step(hessian, rate)
+                size = rate[:, 0] * hessian.bound
+            else:
+                gradient, hessian = self.loss.derivatives(self.theta)
+                tangent = eye - rate[..., None] * hessian
+                size = torch.maximum(tangent.amax((-2, -1)), -tangent.amin((-2, -1)))
+            after = self.theta - self.lr * gradient
             self.count += 1
-            within = (tangent.amax((-2, -1)) < largest) & (tangent.amin((-2, -1)) > -largest)
-            lost = ~(within & (after.abs().amax(-1) < largest))  # NaN is lost, too
+            lost = ~((size < largest) & (after.abs().amax(-1) < largest))  # NaN is lost, too
             if lost.any():
                 self.diverged[lost & (self.diverged < 0)] = self.count
                 lost = self.diverged >= 0
                 after = torch.where(lost[:, None], self.theta, after)
-                tangent = torch.where(lost[:, None, None], eye, tangent)
+                rest = lost[:, None, None]
+                tangent = replace(tangent, rest=rest) if few else torch.where(rest, eye, tangent)
             self.theta = after
             yield tangent
 
@@ -134,3 +145,20 @@ class _Run:
         """Of who has not diverged, and NaN of the others."""
         lost = self.diverged >= 0
         return values.masked_fill(lost.view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """I − η∇²L by its products, for frames of few columns; the identity for who is at rest."""
+
+    hessian: HessianParts
+    rate: Tensor  # (M, 1)
+    rest: Tensor | None = None  # (M, 1, 1)
+
+    def __matmul__(self, Y: Tensor) -> Tensor:
+        after = Y - self.rate[..., None] * (self.hessian @ Y)
+        return after if self.rest is None else torch.where(self.rest, Y, after)
+
+    def __getitem__(self, members: Tensor) -> _Step:
+        rest = None if self.rest is None else self.rest[members]
+        return _Step(self.hessian[members], self.rate[members], rest)

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def test_with_nothing_changed_nothing_is_executed_and_it_is_quick(book):
     assert status == 0 and "execution:" not in said
     assert time.monotonic() - start < 15
     assert {f: f.stat().st_mtime_ns for f in (book / "notebooks").iterdir()} == written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_no_page_takes_more_than_two_gigabytes(book):
+    rows = soup(book / "html" / "book" / "reference" / "runtimes.html").select("table tbody tr")
+    took = [float(row.select("td")[2].text) for row in rows]
+    assert len(took) >= 8 and 0.2 < min(took) and max(took) < 2
 
 
 @pytest.mark.parametrize("page", PAGES)

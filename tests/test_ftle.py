@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dynbook.ftle import ftle, ftle_field
+from dynbook.ftle import _log_singular_values, ftle, ftle_field
 from dynbook.lyapunov import LyapunovError
 from dynbook.maps import layers
 from dynbook.random_matrices import gaussian_matrices, wide_limit
@@ -424,3 +424,28 @@ def test_training_mode_is_refused_and_rest_accepted(restless):
         ftle(net, torch.rand(5, 2))
     at_rest = ftle(net.eval(), torch.rand(5, 2))
     assert at_rest.shape == (5, 1) and at_rest.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("D, N", [(5, 7), (7, 5)])
+@pytest.mark.parametrize("first", [0, 2])
+def test_exponents_keep_their_digits_whether_singular_values_are_level_or_not(first, D, N, dtype):
+    """Diagonal maps turned on both sides: σ is known, for level members, steep ones and zero."""
+    sigma = torch.tensor([[3, 2.5, 2, 1, 1], [1, 1, 0.5, 0.3, 1e-3], [3, 1e-5, 0, 0, 0]]).double()
+    sigma = sigma.roll(-first, 0)
+    generator = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.linalg.qr(torch.randn(3, n, n, generator=generator, dtype=torch.float64))[0]
+        for n in (D, N)
+    )
+    tangents = (left[..., :5] * sigma[:, None] @ right[..., :5].mT).to(dtype).movedim(0, 1)
+    scale = torch.tensor([0.0, 10, -700], dtype=torch.float64)
+    for k in (1, 3, 5):
+        logs = _log_singular_values(tangents, scale, k)
+        expected = scale[:, None] + sigma[:, :k].log()
+        rounding = 40 * torch.finfo(dtype).eps * (1 + sigma[:, :1] / sigma[:, :k])
+        off = (logs - expected).abs()
+        assert logs.dtype == dtype
+        assert (
+            (off < rounding + torch.finfo(dtype).eps * scale[:, None].abs()) | (logs == expected)
+        ).all()

@@ -173,6 +173,68 @@ def test_the_matrix_is_symmetric_to_the_last_bit_and_whole(n, power):
         torch.testing.assert_close(gram[i, j], alone, rtol=1e-14, atol=0)
 
 
+def asked_for_gradients(w, b, **options):
+    """The matrix by the clear version, which serves them."""
+    return relu_gram(w, b.clone().requires_grad_(), **options).detach()
+
+
+def stretched(n, slopes):
+    """Random neurons with other slopes."""
+    w, b = neurons(n)
+    return w.sign() * slopes[:, None], b / w[:, 0].abs() * slopes
+
+
+RAMPS = {
+    "random": lambda: neurons(601),
+    "two": lambda: neurons(2),
+    "grouped by direction": lambda: tuple(v[neurons(99)[0][:, 0].argsort()] for v in neurons(99)),
+    "one direction": lambda: (1.0, neurons(99)[1] / neurons(99)[0][:, 0].abs()),
+    "the other": lambda: (-3.0, 3 * neurons(99)[1] / neurons(99)[0][:, 0].abs()),
+    "equal slopes": lambda: stretched(99, torch.full((99,), 2.5).double()),
+    "duplicates": lambda: tuple(v.repeat_interleave(3, 0)[:50] for v in neurons(20)),
+    "wide slopes": lambda: stretched(40, torch.logspace(-5, 5, 40).double()),
+}
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize("name", RAMPS)
+def test_ramps_in_few_passes_are_those_of_the_clear_version(name, dtype, device):
+    """Entry by entry: facing float32 kinks are rounded in one and not in the other."""
+    w, b = (v.to(device, dtype) if isinstance(v, torch.Tensor) else v for v in RAMPS[name]())
+    gram, clear = relu_gram(w, b), asked_for_gradients(w, b)
+    assert gram.dtype == dtype and torch.equal(gram, gram.mT)
+    if dtype == torch.float64:
+        torch.testing.assert_close(gram, clear, rtol=1.5e-15, atol=0)
+    precise = asked_for_gradients(w.double() if isinstance(w, torch.Tensor) else w, b.double())
+    torch.testing.assert_close(gram, precise.to(dtype), rtol=ROUNDING[dtype], atol=0)
+
+
+def test_ramps_in_few_passes_with_dead_neurons():
+    """The kinks of two of them are at infinity, which is no place to measure from."""
+    w, b = neurons(40)
+    b[::3] = w[::3, 0].abs() * torch.linspace(1, 9, 14, dtype=b.dtype)
+    w[3:7:3], b[3:7:3] = 1e-149, 1e200
+    gram = relu_gram(w, b, kinks=False)
+    assert not gram[::3].any() and gram.diagonal()[1] > 0
+    torch.testing.assert_close(gram, asked_for_gradients(w, b, kinks=False), rtol=1.5e-15, atol=0)
+
+
+@pytest.mark.parametrize("slope, half", [(1e-160, 1e90), (1e160, 1e-90)])
+def test_slopes_whose_product_is_no_number(slope, half):
+    w, b = neurons(9)
+    gram = relu_gram(slope * w, slope * half * b, Interval(-half, half))
+    expected = slope * half**3 * relu_gram(w, b) * slope
+    torch.testing.assert_close(gram, expected, rtol=1e-12, atol=0)
+
+
+def test_forward_derivatives_are_those_of_the_reverse_sweep():
+    w, b = neurons(5)
+    v = torch.linspace(-1, 2, 5, dtype=b.dtype)
+    _, forward = torch.func.jvp(lambda b: relu_gram(w, b), (b,), (v,))
+    jacobian = torch.func.jacrev(lambda b: relu_gram(w, b))(b)
+    torch.testing.assert_close(forward, jacobian @ v, rtol=1e-13, atol=1e-14)
+
+
 def test_tiles_are_asked_for_once_each():
     asked = []
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
 
+from dynbook import results
 from dynbook.publish.execute import machine
+from dynbook.publish.paper import chapters, experiments
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "book" / "notebooks"
@@ -746,6 +749,7 @@ def bare_kernel(tmp_path_factory):
     (folder / "sitecustomize.py").write_text(BARE)
     env = {k: v for k, v in os.environ.items() if k != "DYNBOOK_BUILD"}
     env |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}  # a core each, they run together
+    env |= {"DYNBOOK_SCALE": "trial"}  # what only the papers' sizes run, too
     tried = subprocess.run(
         [sys.executable, "-c", "import sphinx"], env=env, capture_output=True, text=True
     )
@@ -756,6 +760,7 @@ def bare_kernel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(bare_kernel, tmp_path_factory):
     """Every committed notebook, run on its own in a folder of its own; as many at once as cores."""
+    shutil.rmtree(results.TRIAL, ignore_errors=True)
 
     def run(path: Path):
         notebook = nbformat.read(path, as_version=4)
@@ -781,3 +786,26 @@ def test_a_committed_notebook_runs_in_a_bare_kernel(path, runs):
         if out.output_type == "stream" and out.name == "stderr"
     ]
     assert not said
+
+
+def names(value):
+    """The names in a record, and in what it holds."""
+    if isinstance(value, dict):
+        return {name: names(one) for name, one in value.items()}
+    return names(value[0]) if isinstance(value, list) and value else None
+
+
+RECORDING = [COMMITTED / f"{text.stem}.ipynb" for text in chapters(ROOT).values()]
+
+
+@pytest.mark.parametrize("path", RECORDING, ids=lambda p: p.stem)
+def test_a_trial_records_what_the_papers_sizes_do(path, runs):
+    cells = "\n".join(cell.source for cell in runs[path].result().cells)
+    asked = experiments(cells)
+    assert asked, "run make notebooks, and commit"
+    for name in asked:
+        tried, shipped = (
+            json.loads((folder / f"{name}.json").read_text("utf8"))
+            for folder in (results.TRIAL, results.FOLDER)
+        )
+        assert names(tried) == names(shipped), name

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems import F64, normal
 
-from dynbook.orthonormal import orthonormalize
+from dynbook.orthonormal import orthonormalize, triangular
 
 METHODS = ["householder", "gram-schmidt"]
 
@@ -149,3 +149,26 @@ def test_no_frames_have_no_factors(method):
 def test_sparse_frames_are_refused():
     with pytest.raises(TypeError, match=r"Y must be dense.*Y.to_dense\(\)"):
         orthonormalize(torch.eye(3).to_sparse())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("D, k", [(1, 1), (2, 2), (8, 8), (8, 3)])
+def test_growth_of_many_small_frames_is_that_of_the_reflections(D, k, dtype):
+    Y = normal(60, 10, D, k, dtype=dtype)
+    Q, R = triangular(Y)
+    eps, cond = torch.finfo(dtype).eps, torch.linalg.cond(Y.double())
+    assert Q.shape == Y.shape and R.shape == (60, 10, k, k) and Q.is_contiguous()
+    assert (Q @ R - Y).abs().max() < 30 * eps
+    assert ((Q.mT @ Q - torch.eye(k, dtype=dtype)).abs().amax((-2, -1)) < 30 * eps * cond).all()
+    pivots = R.diagonal(dim1=-2, dim2=-1).abs()
+    expected = torch.linalg.qr(Y.double())[1].diagonal(dim1=-2, dim2=-1).abs()
+    assert ((pivots / expected - 1).abs().amax(-1) < 30 * eps * cond).all()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-158, 1e200])
+def test_many_small_frames_keep_their_digits_where_squares_leave_the_range(scale):
+    Y = normal(600, 4, 4)
+    Y[7] *= scale
+    pivots = triangular(Y)[1][7].diagonal().abs() / scale
+    expected = orthonormalize(Y[7] / scale)[1].diagonal()
+    torch.testing.assert_close(pivots, expected, rtol=1e-12, atol=0)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from dynbook.covariant import covariance_residual, covariant_vectors
 from dynbook.lyapunov import lyapunov_spectrum, tangent_product
 from dynbook.maps import gradient_descent
-from dynbook.three_layer import ThreeLayer
+from dynbook.three_layer import CACHED, ThreeLayer
 
 
 def normal(*shape, seed=0, dtype=torch.float64, device="cpu"):
@@ -200,3 +200,30 @@ def test_a_rate_that_is_not_positive_is_refused(lr):
 def test_bad_input_is_refused_in_words(build, error, words):
     with pytest.raises(error, match=words):
         build()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 300.0])
+def test_the_gradient_of_tanh_in_groups_of_members_is_that_of_any_activation(scale):
+    """Of small networks to all digits: e^{2z} − 1 has those of z."""
+    x = normal(64, 1)
+    fast, clear = (ThreeLayer(x, x[:, 0].sin(), 20, f) for f in (torch.tanh, lambda z: z.tanh()))
+    theta = scale * normal(3, 70, fast.size)
+    assert theta[..., 0].numel() * 20 * 64 > 1.3 * CACHED
+    expected = clear.gradient(theta)
+    rounding = 2e-15 * max(scale, scale**2)
+    torch.testing.assert_close(fast.gradient(theta), expected, rtol=1e-13, atol=rounding)
+    theta[1, 5, 0] = torch.nan
+    assert fast.gradient(theta).isnan().any(-1).nonzero().tolist() == [[1, 5]]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(("d", "width"), [(1, 3), (4, 1), (3, 5)])
+def test_products_with_the_parts_of_the_hessian_are_those_with_the_hessian(name, d, width, device):
+    loss = problem(d, width, ACTIVATIONS[name][0], device=device)
+    theta = normal(2, 3, loss.size, seed=3, device=device)
+    V = normal(2, 3, loss.size, 4, seed=4, device=device)
+    parts, hessian = loss.hessian_parts(theta), loss.hessian(theta)
+    torch.testing.assert_close(parts @ V, hessian @ V, rtol=0, atol=1e-12)
+    torch.testing.assert_close(parts[1] @ V[1], hessian[1] @ V[1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(parts.gradient, loss.gradient(theta), rtol=0, atol=1e-12)
+    assert (parts.bound >= hessian.abs().amax((-2, -1)) * (1 - 1e-12)).all()

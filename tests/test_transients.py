@@ -8,7 +8,7 @@ from dynbook.descent import module_loss
 from dynbook.lyapunov import lyapunov_spectrum
 from dynbook.maps import gradient_descent
 from dynbook.three_layer import ThreeLayer
-from dynbook.transients import training_exponents
+from dynbook.transients import WIDE, training_exponents
 
 
 def normal(*shape, seed=0, device="cpu"):
@@ -123,3 +123,31 @@ def test_bad_input_is_refused_in_words(change, words):
     arguments = {"theta0": normal(3, 13), "lr": 0.1, "n": 60, "window": 20} | change
     with pytest.raises(ValueError, match=words):
         training_exponents(problem(), **arguments)
+
+
+class Whole:
+    """A loss of which no more is known than its derivatives."""
+
+    def __init__(self, loss):
+        self.loss, self.derivatives = loss, loss.derivatives
+
+    def __call__(self, theta):
+        return self.loss(theta)
+
+
+@pytest.mark.parametrize("rate", [0.02, "column"])
+def test_few_tangents_of_many_parameters_by_products_are_those_by_hessians(rate, device):
+    """Members 1 and 3 diverge; the others do not notice."""
+    loss = ThreeLayer(normal(30, 2, seed=1, device=device), normal(30, seed=2, device=device), 20)
+    assert loss.size > WIDE
+    starts = normal(5, loss.size, seed=3, device=device)
+    starts[1, 0], starts[3, -25:] = 1e200, 1e100  # too large at once; its gradient is
+    lr = 0.02 if rate == 0.02 else torch.linspace(0.01, 0.03, 5, device=device)[:, None].double()
+    by_products, by_hessians = (
+        training_exponents(one, starts, lr, n=40, window=20, k=3) for one in (loss, Whole(loss))
+    )
+    for name, value in vars(by_hessians).items():
+        torch.testing.assert_close(
+            getattr(by_products, name), value, rtol=1e-10, atol=1e-10, equal_nan=True
+        )
+    assert by_products.diverged.sign().tolist() == [-1, 1, -1, 1, -1]

@@ -77,8 +77,10 @@ class Runtimes(SphinxDirective):
         rows = []
         for name, run in sorted(self.env.app.dynbook_runs.items()):
             where = machine_in_words(run.machine)
-            rows.append(f"| {{doc}}`/{name}` | {run.seconds:.1f} | {where} | {run.when[:10]} |")
-        head = ["| page | seconds | machine | run on |", "|---|--:|---|---|"]
+            memory = f"{run.memory / 1e9:.1f}" if run.memory else ""
+            cost = f"{run.seconds:.1f} | {memory}"
+            rows.append(f"| {{doc}}`/{name}` | {cost} | {where} | {run.when[:10]} |")
+        head = ["| page | seconds | memory (GB) | machine | run on |", "|---|--:|--:|---|---|"]
         return self.parse_text_to_nodes("\n".join([*head, *rows]))
 
 

@@ -38,9 +38,13 @@ CHANGES_A_RUN = {"raises-exception", "skip-execution"}  # the tags that are not 
 
 @dataclass(frozen=True)
 class Run:
-    """How one page's outputs came about: `seconds` of wall time, on `machine`, at `when` (UTC)."""
+    """How one page's outputs came about: `seconds` of wall time, on `machine`, at `when` (UTC).
+
+    `memory` is the most that its kernel took, in bytes; None where the system does not tell.
+    """
 
     seconds: float
+    memory: int | None
     when: str
     machine: dict[str, str | int]
     key: str
@@ -130,10 +134,17 @@ def explain(page: Page, index: int, problem: str) -> NotebookFailed:
     return NotebookFailed(f"{place(page, index)}: this cell failed\n{source}\n\n{tail}")
 
 
+def peak_memory(pid: int) -> int | None:
+    """The most resident bytes that a process has had (Linux), or None."""
+    with suppress(OSError):
+        told = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return 1024 * int(told[1]) if told else None
+
+
 async def run_page(
     page: Page, *, threads: int, timeout: int
-) -> tuple[nbformat.NotebookNode, float]:
-    """Execute one page in a kernel of its own; returns the executed notebook and the seconds."""
+) -> tuple[nbformat.NotebookNode, float, int | None]:
+    """Execute one page in a kernel of its own; the executed notebook, seconds, peak memory."""
     notebook = deepcopy(page.notebook)
     kernel = AsyncKernelManager(
         kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3")
@@ -158,7 +169,7 @@ async def run_page(
                         raise explain(
                             page, index, "It wrote to stderr (a warning?):\n" + output.text
                         )
-        return notebook, time.monotonic() - start
+        return notebook, time.monotonic() - start, peak_memory(kernel.provisioner.pid)
     except CellExecutionError:
         outputs = notebook.cells[index].outputs
         error = next(o for o in reversed(outputs) if o.output_type == "error")
@@ -204,11 +215,14 @@ class Outputs:
                 return self._store(page, notebook, record.data)
         return None
 
-    def keep(self, page: Page, notebook: nbformat.NotebookNode, seconds: float) -> Run:
-        """Store what a page's kernel gave."""
+    def keep(
+        self, page: Page, notebook: nbformat.NotebookNode, seconds: float, memory: int | None
+    ) -> Run:
+        """Store what a page's kernel gave, and what it cost."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         facts = {"code": page.code, "closure": page.closure, "when": now, "machine": machine()}
-        return self._store(page, notebook, {"execution_seconds": seconds, **facts})
+        cost = {"execution_seconds": seconds, "memory": memory}
+        return self._store(page, notebook, cost | facts)
 
     def seconds_last_time(self, page: Page) -> float:
         """Duration of the page's latest run, infinite if there was none."""
@@ -225,7 +239,7 @@ class Outputs:
     def _run(record) -> Run:
         d = record.data
         key = f"{record.hashkey} {d['closure']} {d['when']}"
-        return Run(d["execution_seconds"], d["when"], d["machine"], key)
+        return Run(d["execution_seconds"], d.get("memory"), d["when"], d["machine"], key)
 
 
 async def _run_all(pages: list[Page], outputs: Outputs, timeout: int) -> dict[str, Run]:
@@ -239,8 +253,8 @@ async def _run_all(pages: list[Page], outputs: Outputs, timeout: int) -> dict[st
         nonlocal left
         async with free:
             print(f"execution: {page.name} starts", flush=True)
-            notebook, seconds = await run_page(page, threads=threads, timeout=timeout)
-            runs[page.name] = outputs.keep(page, notebook, seconds)
+            notebook, seconds, memory = await run_page(page, threads=threads, timeout=timeout)
+            runs[page.name] = outputs.keep(page, notebook, seconds, memory)
             left -= 1
             print(f"execution: {page.name} done in {seconds:.1f} s, {left} left", flush=True)
 

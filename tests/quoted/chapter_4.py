@@ -28,6 +28,8 @@ QUOTED = {
     "i_plane_rms": approx(2.5, abs=0.03),
     # 4.3: rare events; bands of the live runs from eight seeds, of the recorded ones from their
     # intervals, the others are deterministic
+    "j_device": "device",
+    "j_date": "date",
     "j_scored": Within(500_000, 610_000),  # ten to twelve rungs
     "j_hand": Within(10.7, 12.0),
     "j_deep": Within(11.0, 11.35),
