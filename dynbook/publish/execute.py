@@ -206,7 +206,7 @@ class Outputs:
                 page.code,
                 page.closure,
             )
-            if same and record.uri == str(page.path):
+            if same:
                 old = [c for c in self.cache.get_cache_bundle(record.pk).nb.cells]
                 notebook = deepcopy(page.notebook)
                 for cell in (c for c in notebook.cells if c.cell_type == "code"):
