@@ -33,9 +33,9 @@ def product(a, b, seed):
 
 
 def written(folder):
-    """The keys of all whole records, each as often as it was written; a line without an end is being written."""
-    lines = [line for f in folder.glob("*.jsonl") for line in f.read_text().splitlines(keepends=True)]
-    return Counter(json.loads(line)["key"] for line in lines if line.endswith("\n"))
+    """The keys of all records, each as often as it stands there; the last may still be written."""
+    lines = [line for f in folder.glob("*.jsonl") for line in f.open() if line.endswith("\n")]
+    return Counter(json.loads(line)["key"] for line in lines)
 
 
 def until(what, seconds=60):
