@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench paper env
+.PHONY: help book test notebooks serve course clean lock bench paper newest env
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -16,6 +16,7 @@ help:
 	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
 	@echo "make paper      run the experiments in the papers' sizes; CHAPTERS=\"3 5\" chooses"
+	@echo "make newest     the plain notebooks as on Colab, with the newest versions; AT=TAG takes a tag's"
 	@echo "make lock       requirements.in -> requirements.txt"
 	@echo "make clean      remove _build, but the course with its marks, and .venv*"
 
@@ -45,6 +46,9 @@ bench: env
 paper: env
 	@$(BIN)/python -m dynbook.publish.paper $(CHAPTERS)
 
+newest: env
+	@$(BIN)/python -m dynbook.publish.newest $(CHAPTERS) --at $(or $(AT),HEAD)
+
 lock: env
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-annotate -q requirements.in \
 		| grep -vE '^(nvidia-|cuda-|triton)' > requirements.tmp && mv requirements.tmp requirements.txt
@@ -52,5 +56,5 @@ lock: env
 		dynbook/course/requirements.in -o dynbook/course/requirements.txt
 
 clean:
-	rm -rf .venv .venv-bench .venv-grading
+	rm -rf .venv .venv-bench .venv-grading .venv-newest
 	if [ -d _build ]; then find _build -mindepth 1 -maxdepth 1 ! -name course -exec rm -rf {} +; fi

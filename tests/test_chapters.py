@@ -9,17 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
+from quoted import number
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = [page.stem for page in sorted((ROOT / "book").glob("[1-9]-*.md"))]
 QUOTED = {page: importlib.import_module(f"quoted.chapter_{page[0]}").QUOTED for page in CHAPTERS}
-
-
-def number(text: str) -> float | str:
-    """The number in a quoted text: 6.1 ± 0.4 is 6.1, 1.3·10⁻⁵ is 1.3e-5."""
-    raised = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-")
-    plain = text.translate(raised).split(" ±")[0].replace("·10", "e")
-    return float(plain) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", plain) else text
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import ast
 import difflib
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +20,8 @@ from markdown_it import MarkdownIt
 from nbclient import NotebookClient
 
 from dynbook import results
+from dynbook.publish.colab import colab as pretend_colab
+from dynbook.publish.colab import moved, opened_from
 from dynbook.publish.execute import machine
 from dynbook.publish.paper import chapters, experiments
 
@@ -536,18 +536,6 @@ def test_displayed_formulas_are_what_mathjax_and_katex_both_read(tex, plain):
 # -- the Colab cell ----------------------------------------------------------------------------
 
 
-class Sessions(http.server.BaseHTTPRequestHandler):
-    """Colab's own server, asked for the open notebook."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps([{"path": self.server.opened}]).encode())
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def colab(tmp_path):
     """Run a notebook's first code cell as on Colab, with GitHub a folder and no network."""
@@ -562,58 +550,46 @@ def colab(tmp_path):
             ["commit", "-q", "-m", "x"],
         ):
             subprocess.run([*git, *command], cwd=home, check=True)
-    server = http.server.HTTPServer(("127.0.0.1", 0), Sessions)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def run(notebook: Path, opened: str | None, on_colab: bool = True):
-        server.opened = opened
-        cell = next(c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code").source
-        assert "/content/dynbook-book" in cell
-        cell = cell.replace("/content/dynbook-book", str(tmp_path / "content"))
-        pretend = "import sys; sys.modules['google.colab'] = sys\n" if on_colab else ""
+        cells = nbformat.read(notebook, 4).cells
+        cell = moved(next(c.source for c in cells if c.cell_type == "code"), tmp_path / "content")
         after = "\nimport dynbook; print(getattr(dynbook, 'HOME', 'installed'))"
-        env = os.environ | {
-            "COLAB_JUPYTER_IP": "127.0.0.1",
-            "KMP_TARGET_PORT": str(server.server_port),
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.file://{tmp_path}/github/.insteadOf",
-            "GIT_CONFIG_VALUE_0": "https://github.com/",
-        }
-        if opened is None:
-            del env["COLAB_JUPYTER_IP"]
-        done = subprocess.run(
-            [sys.executable, "-c", pretend + cell + after],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        with pretend_colab(tmp_path / "colab", tmp_path / "github", opened or "") as pretence:
+            env = os.environ | pretence
+            if not on_colab:
+                env["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+            if opened is None:
+                del env["COLAB_JUPYTER_IP"]
+            done = subprocess.run(
+                [sys.executable, "-c", cell + after],
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    yield run
-    server.shutdown()
-    server.server_close()
+    return run
 
 
-OPENED = (
-    "fileId=https%3A%2F%2Fgithub.com%2F{}%2Ffork%2Fblob%2Fterm%2Fone"
-    "%2Fbook%2Fnotebooks%2F1-sample.ipynb"
-)
+def opened(owner: str) -> str:
+    return opened_from(f"{owner}/fork", "term/one", "book/notebooks/1-sample.ipynb")
 
 
 def test_on_colab_the_code_comes_from_where_the_notebook_was_opened(sample, fork, colab):
-    assert colab(committed_form(sample), OPENED.format("someone")) == "someone\n"
-    assert colab(committed_form(sample), OPENED.format("someone")) == "someone\n"  # and again
+    assert colab(committed_form(sample), opened("someone")) == "someone\n"
+    assert colab(committed_form(sample), opened("someone")) == "someone\n"  # and again
 
 
 def test_on_colab_the_place_of_opening_precedes_the_written_address(fork, colab):
-    assert colab(download_form(fork), OPENED.format("other")) == "other\n"
+    assert colab(download_form(fork), opened("other")) == "other\n"
 
 
-@pytest.mark.parametrize("opened", [None, "fileId=1a2b3c"])
-def test_on_colab_a_copy_in_a_drive_uses_the_written_address(fork, colab, opened):
-    assert colab(download_form(fork), opened) == "someone\n"
+@pytest.mark.parametrize("says", [None, "fileId=1a2b3c"])
+def test_on_colab_a_copy_in_a_drive_uses_the_written_address(fork, colab, says):
+    assert colab(download_form(fork), says) == "someone\n"
 
 
 def test_on_colab_without_any_address_one_line_says_what_to_do(sample, colab):
@@ -622,7 +598,7 @@ def test_on_colab_without_any_address_one_line_says_what_to_do(sample, colab):
 
 
 def test_off_colab_the_first_cell_does_nothing(fork, colab):
-    assert colab(download_form(fork), OPENED.format("someone"), on_colab=False) == "installed\n"
+    assert colab(download_form(fork), opened("someone"), on_colab=False) == "installed\n"
 
 
 def test_away_from_the_book_the_first_cell_says_what_to_install(sample):
