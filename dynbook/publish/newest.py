@@ -129,7 +129,7 @@ def run(
         came = "import dynbook\nprint('dynbook of', dynbook.__path__[0])"
         notebook.cells.append(nbformat.v4.new_code_cell(came))
     opened = opened_from(OWNER_AND_NAME, "opened", path.relative_to(home).as_posix())
-    kernel = KernelManager(kernel_name="python3")
+    kernel = KernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc")
     kernel.kernel_spec.argv[0] = str(python)
     leaks = ("PYTHON", "VIRTUAL_ENV", "CONDA", "DYNBOOK", "MPLBACKEND")
     env = {k: v for k, v in os.environ.items() if not k.startswith(leaks)}
