@@ -129,7 +129,7 @@ def run(
         came = "import dynbook\nprint('dynbook of', dynbook.__path__[0])"
         notebook.cells.append(nbformat.v4.new_code_cell(came))
     opened = opened_from(OWNER_AND_NAME, "opened", path.relative_to(home).as_posix())
-    kernel = KernelManager(kernel_name="python3", transport="tcp" if os.name == "nt" else "ipc")
+    kernel = KernelManager(kernel_name="python3")
     kernel.kernel_spec.argv[0] = str(python)
     leaks = ("PYTHON", "VIRTUAL_ENV", "CONDA", "DYNBOOK", "MPLBACKEND")
     env = {k: v for k, v in os.environ.items() if not k.startswith(leaks)}
@@ -140,7 +140,7 @@ def run(
     with colab(here / "pretence", home.parents[1], opened) as pretence:
         env |= pretence | {"DYNBOOK_BUILD": "1", "OMP_NUM_THREADS": "1"}  # a build publishes quotes
         try:
-            client.execute(env=env)
+            client.execute(env=env, stderr=subprocess.DEVNULL)  # its own words on ports and mirrors
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             outcome.wrong.append("\n".join(ANSI.sub("", str(error)).strip().splitlines()[-12:]))
     outcome.seconds = time.monotonic() - start
