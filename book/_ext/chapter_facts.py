@@ -25,8 +25,8 @@ FENCED = re.compile(
 DISPLAYED = re.compile(r"\$\$.*?\$\$|^```\{math\}.*?^```", re.MULTILINE | re.DOTALL)
 
 
-def reading_minutes(text: str) -> int:
-    """Minutes that a page of MyST takes a careful reader, to the next five from ten on."""
+def careful_minutes(text: str) -> float:
+    """Minutes that MyST takes a careful reader."""
     text = re.sub(r"\A---.*?^---$", "", text, flags=re.MULTILINE | re.DOTALL)
     code = [m.group() for m in FENCED.finditer(text)]
     unseen = re.compile(r"\b(hide-input|remove-input|remove-cell)\b")
@@ -34,7 +34,12 @@ def reading_minutes(text: str) -> int:
     text = FENCED.sub(" ", text)
     equations = len(DISPLAYED.findall(text))
     words = len(DISPLAYED.sub(" ", text).split())
-    minutes = (words + 8 * equations + 4 * lines) / WORDS_A_MINUTE
+    return (words + 8 * equations + 4 * lines) / WORDS_A_MINUTE
+
+
+def reading_minutes(text: str) -> int:
+    """Minutes for a page, to the next five from ten on."""
+    minutes = careful_minutes(text)
     return max(1, round(minutes)) if minutes < 10 else 5 * round(minutes / 5)
 
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))  # the book documents this checkout, installed or 
 
 from dynbook.publish.execute import NotebookFailed, execute  # noqa: E402
 
-TIMETABLE = "book/reference/runtimes"  # shows everybody's seconds
+TIMETABLES = ("book/reference/runtimes", "book/guide/path")  # show everybody's seconds
 
 
 def choose_cache(app, config) -> None:
@@ -40,7 +40,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     now = {name: r.key for name, r in app.dynbook_runs.items()}
     again = [name for name in now if before.get(name) != now[name] and name in env.found_docs]
     env.dynbook_keys = now
-    return [*again, *([TIMETABLE] if again and TIMETABLE in env.found_docs else [])]
+    return [*again, *(page for page in TIMETABLES if again and page in env.found_docs)]
 
 
 def setup(app):
