@@ -107,6 +107,12 @@ def test_an_older_tag_is_run_as_it_was(repository, capsys):
         run(root, "--at", "2031-spring")
 
 
+def test_an_environment_that_is_not_there_is_named(repository, capsys):
+    with pytest.raises(SystemExit):
+        newest.main(["--python", "no/python"], repository(RIGHT))
+    assert "got no/python" in capsys.readouterr().err
+
+
 def test_what_a_notebook_installs_again_is_seen(repository, monkeypatch, capsys):
     told = iter([{"numpy": "2.0", "torch": "3"}, {"numpy": "2.1", "torch": "3", "jaxtyping": "1"}])
     monkeypatch.setattr(newest, "versions", lambda python: next(told))

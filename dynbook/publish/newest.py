@@ -194,7 +194,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--at", default="HEAD", metavar="TAG", help="a tag or commit; HEAD if none")
     parser.add_argument("--python", type=Path, help="take this environment, and install nothing")
     asked = parser.parse_args(arguments)
-    python = asked.python or environment()
+    if asked.python and not asked.python.is_file():
+        parser.error(f"--python must be the Python of an environment, got {asked.python}")
+    python = asked.python.absolute() if asked.python else environment()
     before = versions(python)
     with tempfile.TemporaryDirectory(prefix="newest-") as folder:
         work = Path(folder)
