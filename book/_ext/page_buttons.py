@@ -91,7 +91,7 @@ def settle_address(app, config) -> None:
     config.html_theme_options |= {"repository_url": "", "launch_buttons": {}}
     if where:
         config.book_repository_url = where.url
-        config.book_repository_branch = where.branch
+        config.book_repository_branch = where.reading
         config.book_site_url = config.book_site_url or config.html_baseurl or where.site
 
 

@@ -136,7 +136,7 @@ def written_address(app) -> Address:
     return Address(
         site=((config.get("html") or {}).get("baseurl") or "").rstrip("/"),
         repository=(repository.get("url") or "").rstrip("/"),
-        branch=repository.get("branch") or "main",
+        branch=repository.get("edition") or repository.get("branch") or "main",
     )
 
 

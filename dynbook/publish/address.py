@@ -1,4 +1,4 @@
-"""Where this copy of the book lives: its repository, its branch, its site."""
+"""Where this copy of the book lives: its repository, its branch or edition, its site."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ GITHUB = re.compile(r"(?:https://|git@|ssh://git@)github\.com[:/]([\w.-]+)/([\w.
 
 @dataclass(frozen=True)
 class Address:
-    """`url` of the repository on GitHub, its `branch`, and the `site` that Pages gives it."""
+    """`url` of the repository on GitHub, its `branch`, the `site` that Pages gives it, and the
+    `edition`, a tag that readers are led to; without one they are led to the branch."""
 
     url: str
     branch: str
     site: str
+    edition: str = ""
+
+    @property
+    def reading(self) -> str:
+        """The branch or tag of what readers see."""
+        return self.edition or self.branch
 
     def file(self, path: str) -> str:
         """Page that shows a file of the repository."""
-        return f"{self.url}/blob/{self.branch}/{path}"
+        return f"{self.url}/blob/{self.reading}/{path}"
 
     def edit(self, path: str) -> str:
         """Page that edits a file of the repository."""
@@ -33,7 +40,7 @@ class Address:
     def colab(self, path: str) -> str:
         """Colab, opening a notebook of the repository."""
         name = self.url.removeprefix("https://github.com/")
-        return f"https://colab.research.google.com/github/{name}/blob/{self.branch}/{path}"
+        return f"https://colab.research.google.com/github/{name}/blob/{self.reading}/{path}"
 
 
 def address(root: Path = ROOT) -> Address | None:
@@ -64,4 +71,5 @@ def address(root: Path = ROOT) -> Address | None:
     owner, name = found.groups()
     pages = f"https://{owner.lower()}.github.io"
     site = pages if name.lower() == f"{owner}.github.io".lower() else f"{pages}/{name}"
-    return Address(f"https://github.com/{owner}/{name}", repository.get("branch") or "main", site)
+    branch, edition = repository.get("branch") or "main", repository.get("edition") or ""
+    return Address(f"https://github.com/{owner}/{name}", branch, site, edition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -95,6 +95,14 @@ def browser(browser_path) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def read_at(browser) -> Iterator[Callable[[str], Viewer]]:
+    """Opens a tab on a phone for the site at an address."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    yield lambda address: watch(context, address)
+    context.close()
 
 
 @pytest.fixture
