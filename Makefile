@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench paper newest env edition
+.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
 	@echo "make paper      run the experiments in the papers' sizes; CHAPTERS=\"3 5\" chooses"
 	@echo "make newest     the plain notebooks as on Colab, with the newest versions; AT=TAG takes a tag's"
+	@echo "make links      ask whether what the site links to still exists"
 	@echo "make edition    TERM=2027-spring: a tag, and links that stay with it"
 	@echo "make lock       requirements.in -> requirements.txt"
 	@echo "make clean      remove _build, but the course with its marks, and .venv*"
@@ -49,6 +50,9 @@ paper: env
 
 newest: env
 	@$(BIN)/python -m dynbook.publish.newest $(CHAPTERS) --at $(or $(AT),HEAD)
+
+links: book
+	@$(BIN)/python -m dynbook.publish.links
 
 edition: env
 	@$(BIN)/python -m dynbook.publish.edition $(TERM)
