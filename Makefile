@@ -13,6 +13,7 @@ help:
 	@echo "make test       ruff, unit tests, the book, its notebooks, the site in a browser"
 	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
 	@echo "make serve      build, then show the site at http://localhost:8000"
+	@echo "make bundle     the site, notebooks, data and the package in one zip that needs no network"
 	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
 	@echo "make paper      run the experiments in the papers' sizes; CHAPTERS=\"3 5\" chooses"
@@ -37,6 +38,9 @@ notebooks: book
 
 serve: book
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+bundle: book
+	@$(BIN)/python -m dynbook.publish.bundle
 
 course: book
 	@$(BIN)/python -m dynbook.course.build

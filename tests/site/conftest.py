@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -106,10 +107,22 @@ def read_at(browser) -> Iterator[Callable[[str], Viewer]]:
 
 
 @pytest.fixture
-def viewer(browser, address) -> Iterator[Viewer]:
-    """A reader whose site follows the system: a wide screen, light until a test darkens it."""
+def context(browser) -> Iterator[BrowserContext]:
+    """A screen that is wide, and light until a test darkens it."""
     context = browser.new_context(
         viewport={"width": 1200, "height": 900}, color_scheme="light", reduced_motion="reduce"
     )
-    yield watch(context, address)
+    yield context
     context.close()
+
+
+@pytest.fixture
+def viewer(context, address) -> Viewer:
+    """A reader of the site on its server."""
+    return watch(context, address)
+
+
+@pytest.fixture
+def viewer_of_files(context) -> Callable[[Path], Viewer]:
+    """A reader of the site in a folder, by file:// and nothing else."""
+    return lambda folder: watch(context, folder.as_uri())
