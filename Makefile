@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links
+.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links bundle
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -56,7 +56,7 @@ newest: env
 	@$(BIN)/python -m dynbook.publish.newest $(CHAPTERS) --at $(or $(AT),HEAD)
 
 links: book
-	@$(BIN)/python -m dynbook.publish.links
+	@$(BIN)/python -m dynbook.publish.links bundle
 
 edition: env
 	@$(BIN)/python -m dynbook.publish.edition $(TERM)

@@ -19,9 +19,7 @@ from pathlib import Path
 
 from .closure import ROOT
 
-LEFT_OUT = re.compile(
-    r"_static/(locales|scripts/.*\.map|styles/.*\.map)|\.buildinfo|objects\.inv"
-)
+LEFT_OUT = re.compile(r"_static/(locales|scripts/.*\.map|styles/.*\.map)|\.buildinfo|objects\.inv")
 READ_ME = """\
 Neural networks as dynamical systems, to take away. Version {version}, commit {commit}.
 
@@ -116,9 +114,8 @@ def main() -> int:
     except FileNotFoundError as problem:
         print(f"bundle: {problem}", file=sys.stderr)
         return 1
-    print(
-        f"The bundle: {made}, {made.stat().st_size / 1e6:.1f} MB. Unpack it and open site/index.html."
-    )
+    size = made.stat().st_size / 1e6
+    print(f"The bundle: {made}, {size:.1f} MB. Unpack it and open site/index.html.")
     return 0
 
 
