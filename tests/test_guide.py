@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from needs import everything_before, needs, taught
 from open_problems import problems
@@ -122,3 +123,138 @@ def test_all_open_problems_are_on_their_page_in_full(book):
     assert set(labels) <= links
     assert len(page.select("article section li")) == len(labels)
     assert not any("{glue:" in p.text for p in found)  # a number belongs to its page
+
+
+SUMMARY = (GUIDE / "summary.md").read_text(encoding="utf8")
+STATED = re.compile(r"\{prf:(?!proof)\w+\}[^\n]*\n:label: ([\w-]+)")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_summary_has_every_theorem_and_definition(chapter):
+    text = "\n".join(s.text for s in SECTIONS if s.number[0] == chapter)
+    stated = STATED.findall(text)
+    assert stated and not [name for name in stated if f"{{prf:ref}}`{name}`" not in SUMMARY]
+
+
+def test_the_summary_has_every_section_that_no_theorem_speaks_for():
+    cited = set(re.findall(r"\{(?:ref|eq|prf:ref)\}`(?:[^`<]*<)?([\w-]+)", SUMMARY))
+    silent = [s.label for s in taught(SECTIONS) if not cited & (s.labels | {s.label})]
+    assert not silent
+
+
+def test_the_summary_types_no_measured_number():
+    assert not re.findall(r"\d\.\d", SUMMARY)
+
+
+MISPRINTS = (GUIDE / "misprints.md").read_text(encoding="utf8")
+
+
+def test_every_misprint_has_a_source_and_a_place_in_the_chapters():
+    rows = [line.split(" | ") for line in MISPRINTS.splitlines() if line.startswith("| ")]
+    rows = [cells for cells in rows if not cells[0].endswith("Source")]
+    assert len(rows) > 10 and all(len(cells) == 4 for cells in rows)
+    home = {name for s in SECTIONS for name in s.labels}
+    for source, *_, shown in rows:
+        assert "{cite:t}" in source or "lecture notes" in source or "The same notes" in source
+        places = re.findall(r"\{(?:ref|eq|prf:ref)\}`([\w-]+)`", shown)
+        assert places and home.issuperset(places)
+
+
+def test_powers_of_relu_have_the_corrected_spectrum():
+    """σ² on an interval: k^−6, where d + p + 2 would say k^−5."""
+    x, w = np.polynomial.legendre.leggauss(400)
+    layer = np.maximum(x[:, None] - x, 0) ** 2 * np.sqrt(w[:, None] * w)
+    values = np.linalg.svd(layer, compute_uv=False)[:20] ** 2
+    slope = np.log(values[19] / values[9]) / np.log(20 / 10)
+    assert abs(slope + 6) < 0.4 < abs(slope + 5)
+
+
+def test_a_kink_at_the_end_makes_the_gram_matrix_singular():
+    n = 8
+    for last, rank in ((1, n - 1), (1 - 2 / n, n)):
+        x = np.linspace(-1, 1, 4001)
+        neurons = np.maximum(x[:, None] - np.linspace(-1, last, n), 0)
+        assert np.linalg.matrix_rank(neurons) == rank
+    assert not neurons[0].any()  # no constant in their span
+
+
+def test_the_printed_kappa_is_zero_where_g_is_negative():
+    """f = g″ with g = −(1 − x²)³, and ⟨σ(x − b), f⟩ = g(b): the bound needs an absolute value."""
+    x, w = np.polynomial.legendre.leggauss(200)
+    f = 6 - 36 * x**2 + 30 * x**4
+    b = np.linspace(-1, 1, 101)
+    seen = (w * f) @ np.maximum(x[:, None] - b, 0)
+    assert abs(seen + (1 - b**2) ** 3).max() < 1e-3
+    assert seen.max() < 1e-3 and abs(seen).max() > 0.99
+
+
+def test_kappa_falls_with_the_frequency_only_at_a_fixed_norm():
+    x = np.linspace(-1, 1, 20_001)
+    kappas, norms = [], []
+    for nu in (20 * np.pi, 40 * np.pi):
+        g = (1 - x**2) ** 3 * np.cos(nu * x)
+        f = np.gradient(np.gradient(g, x), x)
+        kappas.append(abs(g).max())
+        norms.append(np.sqrt((f**2).mean() * 2))
+    assert kappas[1] / kappas[0] == pytest.approx(1)
+    assert norms[1] / norms[0] == pytest.approx(4, rel=0.02)
+    # so n (1 − ε)² ‖f‖⁴ / 2A²κ² grows like ν⁴ at ‖f‖ = 1: sixteenfold, and does not fall
+    assert (norms[1] / norms[0]) ** 2 == pytest.approx(16, rel=0.04)
+
+
+def test_a_radial_wave_has_the_steeper_power_of_its_dimension():
+    """κ of a radial g in the plane, over ‖Δg‖: ν^−5/2, not ν^−2."""
+    kappas = []
+    for nu in (40.0, 160.0):
+        r = (np.arange(20_000) + 0.5) / 20_000
+        f_norm = nu**2 * np.sqrt(2 * np.pi * (r * ((1 - r**2) ** 3 * np.cos(nu * r)) ** 2).mean())
+        b = np.linspace(0, 1, 2001)[:, None]
+        t, w = np.polynomial.legendre.leggauss(400)
+        half = np.sqrt(1 - b**2)
+        along = np.sqrt(b**2 + (half * t) ** 2)
+        line = (w * half * (1 - along**2) ** 3 * np.cos(nu * along)).sum(1)
+        kappas.append(abs(line).max() / f_norm)
+    assert np.log(kappas[1] / kappas[0]) / np.log(4) == pytest.approx(-2.5, abs=0.1)
+
+
+def test_the_ring_meets_its_bounds_with_slope_25():
+    """The printed bounds are ρ ± 0.02."""
+    for slope, fits in ((25, True), (5, False)):
+        ends = [slope * s * 0.02 + 0.5 for s in (1, -1)]
+        assert np.allclose(ends, (1, 0)) == fits
+
+
+def test_the_exponent_of_a_wide_layer_has_the_half():
+    """Gaussian matrices, φ = id, so G = 1: ½ ln(Nσ²), here away from its zero."""
+    n, rng = 400, np.random.default_rng(0)
+    sigma = 2 / np.sqrt(n)
+    x, grown = np.ones(n) / np.sqrt(n), 0.0
+    for _ in range(40):
+        x = sigma * rng.normal(size=(n, n)) @ x
+        grown, x = grown + np.log(np.linalg.norm(x)), x / np.linalg.norm(x)
+    assert grown / 40 == pytest.approx(np.log(n * sigma**2) / 2, abs=0.03)
+
+
+def test_the_first_cut_makes_the_second_part_steeper():
+    """f = exp(−100x²); beyond ±0.1 the map from ±0.9 to ±1 has slope 9, within 1/9."""
+    x = np.linspace(0, 1, 100_001)
+    slope = 200 * x * np.exp(-100 * x**2)
+    within, beyond = slope[x <= 0.1].max() / 9, slope[x >= 0.1].max() * 9
+    assert max(within, beyond) > 7 * slope.max()
+
+
+def test_the_polynomial_form_of_the_kernel_is_equal_and_cancels():
+    def ours(b, c):
+        m, t = np.maximum(b, c), abs(b - c)
+        return (1 - m) ** 3 / 3 + t * (1 - m) ** 2 / 2
+
+    def printed(b, c):  # in s = b + c and t = |b − c|, m = (s + t)/2, multiplied out
+        s, t = b + c, abs(b - c)
+        third = (8 - 12 * s + 6 * s**2 - s**3) / 24
+        return third - t**2 * (2 - s) / 8 + t**3 / 12
+
+    b, c = np.random.default_rng(1).uniform(-1, 1, (2, 100))
+    assert np.allclose(ours(b, c), printed(b, c), atol=1e-12)
+    near, far = np.float32(0.9999), np.float32(-1)
+    exact = ours(np.float64(near), np.float64(far))
+    assert abs(ours(near, far) / exact - 1) < 1e-3 < abs(printed(near, far) / exact - 1)
