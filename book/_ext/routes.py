@@ -43,7 +43,7 @@ class Route(FromSections):
         pages = sorted({s.page for s in sections})
         seconds = sum(self.env.app.dynbook_runs[page].seconds for page in pages)
         text = (
-            f"In all {5 * round(minutes / 5)} minutes of reading, without exercises. The code of "
+            f"In all {5 * round(minutes / 5)} minutes of reading. The code of "
             f"the {len(pages)} chapters that it touches ran in {seconds_in_words(seconds)}."
         )
         line = nodes.paragraph("", text)
