@@ -142,6 +142,11 @@ def test_the_summary_has_every_section_that_no_theorem_speaks_for():
     assert not silent
 
 
+def test_the_summary_refers_to_what_there_is():
+    cited = re.findall(r"\{(?:ref|eq|prf:ref)\}`(?:[^`<]*<)?([\w-]+)", SUMMARY)
+    assert {name for s in SECTIONS for name in s.labels}.issuperset(cited)
+
+
 def test_the_summary_types_no_measured_number():
     assert not re.findall(r"\d\.\d", SUMMARY)
 
