@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links bundle
+.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links bundle speed
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -16,6 +16,7 @@ help:
 	@echo "make bundle     the site, notebooks, data and the package in one zip that needs no network"
 	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
+	@echo "make speed      how long pages take to show on a slow phone, into _build/speed.md"
 	@echo "make paper      run the experiments in the papers' sizes; CHAPTERS=\"3 5\" chooses"
 	@echo "make newest     the plain notebooks as on Colab, with the newest versions; AT=TAG takes a tag's"
 	@echo "make links      ask whether what the site links to still exists"
@@ -48,6 +49,9 @@ course: book
 bench: env
 	@$(BIN)/uv pip install -q --target .venv-bench -r benchmarks/requirements.txt
 	@MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=33554432 $(BIN)/python benchmarks/run.py
+
+speed: book
+	@$(BIN)/python -m dynbook.publish.speed
 
 paper: env
 	@$(BIN)/python -m dynbook.publish.paper $(CHAPTERS)

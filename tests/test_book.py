@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import importlib
 import inspect
 import shutil
@@ -79,6 +80,22 @@ def test_links_weights_and_alternatives_of(page, book):
     assert not without_alt(site, page)
     assert not heavy_figures(site, page)
     assert own_weight(site, page) < 1_000_000
+
+
+@pytest.mark.parametrize("page", [*PAGES, "search", "genindex"])
+def test_nothing_is_waited_for_before_a_page_shows(page, book):
+    """Styles stand in the page, scripts wait for it; what a first visit loads is small (gzip)."""
+    site = book / "html"
+    here = soup(site / f"{page}.html")
+    assert not here.select("link[rel=stylesheet], link[rel=preload]")
+    scripts = here.select("script[src]")
+    assert all(s.has_attr("defer") for s in scripts), "a script in the way"
+    assert len(scripts) <= 2 + 3 * (page == "search")
+    styles = "".join(str(s) for s in here.select("head style"))
+    assert len(gzip.compress(styles.encode())) < 30_000
+    files = [(site / f"{page}.html").parent / s["src"].partition("?")[0] for s in scripts]
+    first = sum(len(gzip.compress(f.read_bytes())) for f in files if f.name != "searchindex.js")
+    assert first < 330_000
 
 
 @pytest.mark.parametrize("module", MODULES)

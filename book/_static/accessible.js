@@ -22,7 +22,7 @@
   });
   /* Three titled icons (Light, Dark, System) would contradict the button's one name; they arrive late. */
   const hush = (button) =>
-    button.querySelectorAll("i, svg").forEach((icon) => {
+    button.querySelectorAll("i, svg, .theme-switch").forEach((icon) => {
       for (const a of ["title", "role", "aria-labelledby"]) icon.removeAttribute(a);
       icon.querySelector("title")?.remove();
       icon.setAttribute("aria-hidden", "true");

@@ -61,11 +61,13 @@ def broken_links(site: Path, page: str) -> list[str]:
 
 
 def own_weight(site: Path, page: str) -> int:
-    """Bytes of a page's HTML and of its own images, without the theme's shared files."""
+    """Bytes of a page's HTML and of its own images, without the theme's styles and files."""
     here = site / f"{page}.html"
     images = {urlsplit(i["src"]).path for i in soup(here).find_all("img") if i.get("src")}
     files = [(here.parent / unquote(i)).resolve() for i in images if not i.startswith("data:")]
-    return here.stat().st_size + sum(f.stat().st_size for f in files if "_static" not in f.parts)
+    styles = sum(len(str(s).encode()) for s in soup(here).select("style[data-sheets]"))
+    images = sum(f.stat().st_size for f in files if "_static" not in f.parts)
+    return here.stat().st_size - styles + images
 
 
 def heavy_figures(site: Path, page: str, limit: int = 150_000) -> list[str]:
