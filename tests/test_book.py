@@ -90,11 +90,11 @@ def test_nothing_is_waited_for_before_a_page_shows(page, book):
     assert not here.select("link[rel=stylesheet], link[rel=preload]")
     scripts = here.select("script[src]")
     assert all(s.has_attr("defer") for s in scripts), "a script in the way"
-    assert len(scripts) <= 2 + 3 * (page == "search")
+    assert len(scripts) <= 2 + 2 * (page == "search")
     styles = "".join(str(s) for s in here.select("head style"))
     assert len(gzip.compress(styles.encode())) < 30_000
     files = [(site / f"{page}.html").parent / s["src"].partition("?")[0] for s in scripts]
-    first = sum(len(gzip.compress(f.read_bytes())) for f in files if f.name != "searchindex.js")
+    first = sum(len(gzip.compress(f.read_bytes())) for f in files if f.name != "search-entries.js")
     assert first < 330_000
 
 

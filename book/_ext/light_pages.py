@@ -39,7 +39,6 @@ MERGED = (
 SCRIPT_FILE = "_static/book.js"
 OPTIONS = "_static/documentation_options.js"  # inline: other inline scripts write into it
 UNUSED = ("_static/scripts/fontawesome.js", "_static/sphinx-thebe.css")
-FOR_SEARCH = ("_static/searchtools.js", "_static/language_data.js", "searchindex.js")
 FAMILIES = {"fas": "fas", "fa-solid": "fas", "fab": "fab", "fa-brands": "fab", "far": "far",
             "fa-regular": "far"}  # fmt: skip
 ICON_STYLE = (
@@ -266,7 +265,6 @@ def one_script(html: str, page: Path, site: Path, version: str) -> str:
     """The scripts of all pages as one, run when the page has been read; no other one before it."""
     up = "../" * (len(page.relative_to(site).parts) - 1)
     ours = f'<script defer="defer" src="{up}{SCRIPT_FILE}?v={version}"></script>\n'
-    searching = page.relative_to(site).name == "search.html"
     placed = False
 
     def put(m: re.Match) -> str:
@@ -274,7 +272,7 @@ def one_script(html: str, page: Path, site: Path, version: str) -> str:
         name = m["src"].removeprefix(up)
         if name == OPTIONS:
             return f"<script>{(site / OPTIONS).read_text(encoding='utf8')}</script>\n"
-        if name in UNUSED or (name in FOR_SEARCH and not searching):
+        if name in UNUSED:
             return ""
         if name == SCRIPT_FILE or name.removeprefix("_static/") in MERGED:
             again, placed = placed, True
