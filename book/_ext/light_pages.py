@@ -242,9 +242,9 @@ def one_block(html: str, page: Path, script: str) -> str:
         return html
     said = re.findall(r'(?:class|id)=\\?"([^"]*)"', html)
     said += re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    words = frozenset(re.findall(r"[\w-]+", script)).union(
-        *(re.findall(r"[\w-]+", s) for s in said)
-    )
+    own = [(page.parent / m["src"]).resolve() for m in SCRIPT.finditer(html)]
+    said += [f.read_text(encoding="utf8") for f in own if f.is_file() and "mathjax" not in f.parts]
+    words = words_of(script).union(*map(words_of, said))
     css = ""
     for file in files.values():
         changed = file.stat().st_mtime_ns
