@@ -61,10 +61,13 @@ def test_a_description_is_made_of_whole_sentences_when_they_fit():
     first = "Send a circle of inputs through a hundred random layers."
     assert description("T", page_of(first, "Not this one."), "B") == first
     assert description("T", page_of("Short.", first), "B") == f"Short. {first}"
-    long = "word " * 60
+    long = "word " * 60 + "end."
     cut = description("T", page_of(long), "B")
     assert SHORTEST <= len(cut) <= LONGEST and cut.endswith("word…")
-    assert description("T", None, "The book of all the many things that there are").startswith("T:")
+    bare = description("T", page_of("A formula follows, and", "Short."), "Book of many names")
+    assert bare == "T, a page of the book Book of many names. Short."
+    cited = "Zhang et al. [2025] say e.g. what A. Lyapunov said before them, and more."
+    assert description("T", page_of(f"{cited} {long}."), "B") == cited
 
 
 # -- tags -----------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ def test_the_head_of(page, book):
     assert soup(file).html["lang"] == "en"
     canonical = head.find("link", rel="canonical")
     assert (canonical is not None) == ("og:url" in said)
-    if canonical and page != "index":
+    if canonical:
         assert canonical["href"] == said["og:url"]
 
 

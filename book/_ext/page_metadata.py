@@ -16,22 +16,23 @@ from plain_text import UNSAID, plain_text
 from dynbook.publish.card import HEIGHT, WIDTH, draw_card
 
 SHORTEST, LONGEST = 50, 160  # characters of a description
+SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\b[A-Z]\.)(?<! al\.)(?<!e\.g\.)(?<!i\.e\.) ")
 CARD = "_static/social-card.png"
-APART = {"genindex", "py-modindex", "prf-prf", "search"}  # tools, nothing to be found by others
 
 
-def description(title: str, tree: nodes.document | None, book: str) -> str:
+def description(title: str, tree: nodes.document, book: str) -> str:
     """The first sentences of a page that can be said without a formula, 50 to 160 characters."""
     said = ""
-    for paragraph in [] if tree is None else tree.findall(nodes.paragraph):
-        for sentence in re.split(r"(?<=[.?!]) ", plain_text(paragraph)):
+    for paragraph in tree.findall(nodes.paragraph):
+        for sentence in re.split(SENTENCE_END, plain_text(paragraph)):
             longer = f"{said} {sentence}".strip()
-            if UNSAID not in sentence and (len(longer) <= LONGEST or len(said) < SHORTEST):
+            whole = sentence.endswith((".", "?", "!")) and UNSAID not in sentence
+            if whole and (len(longer) <= LONGEST or len(said) < SHORTEST):
                 said = longer
         if len(said) >= SHORTEST:
             break
     if len(said) < SHORTEST:
-        said = f"{title}: {said or 'a page'} (of the book {book})"
+        said = f"{title}, a page of the book {book}. {said}".strip()
     if len(said) > LONGEST:
         said = said[: LONGEST - 1].rsplit(" ", 1)[0].rstrip(",;:") + "…"
     return said
@@ -68,6 +69,9 @@ def element(name: str, content: str) -> str:
 
 def add_tags(app, pagename, templatename, context, doctree) -> None:
     """Put the tags into the head; a description of the page's own front matter is kept."""
+    if doctree is None:  # search and indexes: tools, nothing that others should find
+        context["book_head"] = element("robots", "noindex")
+        return
     book = app.config.html_title
     title = re.sub(r"<[^>]*>", "", context.get("title", "")) or book
     title = html.unescape(title)
@@ -81,8 +85,8 @@ def add_tags(app, pagename, templatename, context, doctree) -> None:
         context["metatags"] = context["metatags"].replace(own[0], "")
     page = "" if pagename == app.config.root_doc else app.builder.get_target_uri(pagename)
     meta = tags(title, words, book, app.config.book_site_url, page)
-    if pagename in APART:
-        meta["robots"] = "noindex"
+    if "pageurl" in context and not page:
+        context["pageurl"] = meta.get("og:url", context["pageurl"])  # one address of the front page
     context["book_head"] = "\n".join(element(*pair) for pair in meta.items())
 
 

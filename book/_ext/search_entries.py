@@ -1,4 +1,4 @@
-"""What the search finds: sections, theorems and their kin, words of the glossary, functions.
+"""What the search finds: sections, theorems, exercises, words of the glossary, functions.
 
 Sphinx's own index knows pages and words, shows TeX and code around a hit, fetches every page for
 that, and does not know the title of a theorem. So each page, when it is written, leaves a small
@@ -9,6 +9,7 @@ search page loads as a script: that works from a server, from a folder and witho
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from docutils import nodes
@@ -31,8 +32,8 @@ def entries(app, page: str, tree: nodes.document) -> list[dict[str, str]]:
             node.parent, nodes.section | nodes.document
         ):
             found.append(section(node, page == "index" or not found, top))
-        elif "realtype" in node:
-            found.append(theorem(app, page, node, top))
+        elif kind_of_box(node) not in ("", "solution"):
+            found.append(box(app, page, node, top))
         elif isinstance(node, nodes.definition_list_item) and isinstance(
             node.parent.parent, addnodes.glossary
         ):
@@ -46,22 +47,31 @@ def entries(app, page: str, tree: nodes.document) -> list[dict[str, str]]:
 def section(node: nodes.section, is_page: bool, top: str) -> dict[str, str]:
     """A section with its own words, not those of the sections, boxes and functions in it."""
     title = next((plain_text(c) for c in node.children if isinstance(c, nodes.title)), top)
-    own = [c for c in node.children if not isinstance(c, SEPARATE) and "realtype" not in c]
+    own = [c for c in node.children if not isinstance(c, SEPARATE) and not kind_of_box(c)]
     text = " ".join(filter(None, map(plain_text, own)))
     if is_page:
         return entry(title, "page", "", text)
     return entry(title, "section", f"#{node['ids'][0]}", text, top)
 
 
-def theorem(app, page: str, node: nodes.Element, top: str) -> dict[str, str]:
+def kind_of_box(node: nodes.Element) -> str:
+    """ "theorem" and its kin, "exercise", "solution", or nothing for what is no such box."""
+    kind = node.get("realtype") or node.get("type")
+    return kind if "realtype" in node or kind in ("exercise", "solution") else ""
+
+
+def box(app, page: str, node: nodes.Element, top: str) -> dict[str, str]:
     """A numbered box: its kind with its number, its title, what it says."""
-    numbers = app.env.toc_fignumbers.get(page, {}).get(node["countertype"], {})
+    kind = kind_of_box(node)
+    numbers = app.env.toc_fignumbers.get(page, {}).get(node.get("countertype", kind), {})
     number = next((".".join(map(str, numbers[i])) for i in node["ids"] if i in numbers), "")
     title, *body = node.children
-    name = plain_text(title).removeprefix(node["realtype"]).strip().removeprefix(number).strip()
-    label = f"{node['realtype'].capitalize()} {number}".strip()
+    head = rf"^(?:{kind})?\s*(?:{re.escape(number)})?\s*"
+    name = re.sub(head, "", plain_text(title), flags=re.IGNORECASE)
+    name = re.sub(r"^\((.*)\)$", r"\1", name)
+    label = f"{kind.capitalize()} {number}".strip()
     text = " ".join(map(plain_text, body))
-    return entry(name.strip("()") or label, label, f"#{node['ids'][0]}", text, top)
+    return entry(name or label, label, f"#{node['ids'][0]}", text, top)
 
 
 def function(node: addnodes.desc) -> dict[str, str]:

@@ -74,6 +74,13 @@ def test_every_function_is_found_by_its_name_and_by_its_words(module, search):
     assert unfound(search, {f"dynbook.{module}.{name}": name.lower() for name in names}) == []
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_exercise_is_found_by_its_title(chapter, search):
+    text = chapter.read_text(encoding="utf8")
+    titles = [said(title) for title in re.findall(r"\{exercise(?:-start)?\} +(.+)", text)]
+    assert titles and unfound(search, {title: title for title in titles}) == []
+
+
 def test_words_of_the_text_are_found_and_nonsense_is_not(search):
     find = "query => bookSearch.find(query).map(e => e.url)"
     assert "book/3-relu-gram.html" in search.evaluate(find, "cantilever")[0]
