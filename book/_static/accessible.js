@@ -33,12 +33,39 @@
   });
   each("[role=doc-biblioentry], .citation-list [role], div.citation[role]", (e) => e.removeAttribute("role"));
   each(".citation-list[role], [role=list].citation", (e) => e.removeAttribute("role"));
-  /* What scrolls sideways must be reachable by keyboard; formulas have their width once MathJax is done. */
+  /* The book's name stands in no landmark of the theme's; a head without words is no head. */
+  each(".sidebar-primary-items__start > .sidebar-primary-item:has(.navbar-brand)", (e) => {
+    e.setAttribute("role", "region");
+    e.setAttribute("aria-label", "Book");
+  });
+  each("th", (e) => {
+    if (e.textContent.trim() || e.querySelector("img, svg")) return;
+    const cell = document.createElement("td");
+    cell.className = e.className;
+    e.replaceWith(cell);
+  });
+  /* A figure of several panels stays legible on a phone: it scrolls inside itself. */
+  each(".bd-article .theme-svg", (e) => {
+    if (e.querySelector("svg")?.viewBox.baseVal.width > 480) e.classList.add("wide-figure");
+  });
+  /* What scrolls sideways must be reachable by keyboard, and look it; formulas have their width once
+     MathJax is done. */
   const reach = () =>
-    each("div.math, .bd-article table, .cell_output pre, div.highlight pre", (e) => {
-      if (e.scrollWidth > e.clientWidth) e.tabIndex = 0;
+    each("div.math, .bd-article table, .cell_output pre, div.highlight pre, .wide-figure", (e) => {
+      const scrolls = e.scrollWidth > e.clientWidth;
+      e.classList.toggle("scrolls-sideways", scrolls);
+      if (scrolls) e.tabIndex = 0;
       else e.removeAttribute("tabindex");
     });
-  addEventListener("load", () => Promise.resolve(window.MathJax?.startup?.promise).then(reach));
+  /* MathJax draws formulas by style sheet, without a text: a screen reader is given their source. */
+  const speak = () => {
+    for (const { math, typesetRoot } of window.MathJax?.startup?.document?.math ?? []) {
+      typesetRoot?.setAttribute("role", "img");
+      typesetRoot?.setAttribute("aria-label", math.trim().replace(/\s+/g, " "));
+    }
+  };
+  addEventListener("load", () =>
+    Promise.resolve(window.MathJax?.startup?.promise).then(() => (speak(), reach())),
+  );
   addEventListener("resize", reach);
 })();
