@@ -10,10 +10,7 @@ from dynbook.publish.pages import toc_pages
 PAGES = toc_pages()
 AXE = {"resultTypes": ["violations"], "preload": False}
 OF_COLOUR = ["color-contrast", "link-in-text-block"]
-OF_WIDTH = [
-    "aria-hidden-focus", "button-name", "heading-order", "landmark-unique", "link-name", "region",
-    "page-has-heading-one", "scrollable-region-focusable", "target-size",
-]  # fmt: skip
+OF_WIDTH = ["landmark-unique", "region", "scrollable-region-focusable", "target-size"]
 UNSET_FORMULAS = """() => [...document.querySelectorAll('article .math')]
     .filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80))"""
 WRONG_FORMULAS = """() => [...document.querySelectorAll('mjx-merror, [data-mjx-error]')]
