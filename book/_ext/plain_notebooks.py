@@ -121,11 +121,15 @@ def is_text(cell: nbformat.NotebookNode) -> bool:
 
 def name_cells(page: str, cells: list[nbformat.NotebookNode]) -> None:
     """Give each cell an id made of its page and content, which outlives edits elsewhere."""
-    seen: Counter[str] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     for cell in cells:
-        key = f"{page}\n{cell.cell_type}\n{cell.source}"
-        seen[key] += 1
-        cell.id = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
+        seen[cell.cell_type, cell.source] += 1
+        cell.id = cell_id(page, cell.cell_type, cell.source, seen[cell.cell_type, cell.source])
+
+
+def cell_id(page: str, kind: str, source: str, occurrence: int) -> str:
+    """Id of a page's cell: the first, second, … of its kind with this source."""
+    return hashlib.sha256(f"{page}\n{kind}\n{source}\n{occurrence}".encode()).hexdigest()[:12]
 
 
 def written_address(app) -> Address:
