@@ -1,4 +1,4 @@
-"""Under each picture a way to make it again: the right cell, the right functions, and they exist."""
+"""Under each picture a way to make it again: the right cell, and functions that exist."""
 
 from __future__ import annotations
 
