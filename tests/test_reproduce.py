@@ -126,6 +126,8 @@ def test_with_an_address_the_line_leads_to_the_cell_on_colab(book):
     cells = notebook(book, page)
     for at, (index, source) in enumerate(sources.items()):
         text = line(app, page, sources, index, True)
-        start = "https://colab.research.google.com/github/someone/fork/blob/2027-spring/book/notebooks"
+        start = (
+            "https://colab.research.google.com/github/someone/fork/blob/2027-spring/book/notebooks"
+        )
         assert f'href="{start}/3-relu-gram.ipynb#scrollTo={cells[at + 1].id}"' in text
         assert cells[at + 1].source == source
