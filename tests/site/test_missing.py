@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from test_pages import serious
+from test_pages import violations
 
 
 class Pages(SimpleHTTPRequestHandler):
@@ -52,7 +52,7 @@ def test_a_missing_page_leads_back_from_any_folder(path, site, read_at):
     assert tab.locator("h1").inner_text() == "There is no such page"
     for scheme in ("light", "dark"):
         tab.emulate_media(color_scheme=scheme)
-        assert serious(tab) == []
+        assert violations(tab) == []
     links = tab.locator("a").evaluate_all("links => links.map(a => a.href)")
     assert len(links) == 8 and all(tab.request.get(link).ok for link in links)
     tab.locator("input[name=q]").fill("newman")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_book import MODULES, public_functions
-from test_pages import serious
+from test_pages import violations
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "book").glob("[0-9]*.md"))
@@ -114,7 +114,7 @@ def test_results_are_legible(width, viewer):
     assert "Function · dynbook.lyapunov" in first.inner_text()
     for scheme in ("light", "dark"):
         tab.emulate_media(color_scheme=scheme)
-        assert serious(tab) == []
+        assert violations(tab) == []
     assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
     tab.locator(".bd-search-container input").fill("edge of chaos")
     assert tab.locator(".search-list a").first.inner_text() == "Edge of chaos"
