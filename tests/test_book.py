@@ -129,3 +129,18 @@ def test_nothing_generated_is_committed_by_mistake():
         pytest.skip("no clone: nothing is committed")
     ask = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "_build", ".venv"]
     assert subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("book/") and p[5].isdigit()])
+def test_every_picture_has_a_number_and_a_caption(page, book):
+    """Also those that move; all are figures that the text can refer to."""
+    article = soup(book / "html" / f"{page}.html").find("article")
+    pictures = article.select(".cell_output :is(.theme-svg, img)")
+    bare = [
+        (picture.select_one("[aria-label]") or picture).get("aria-label", "")[:80]
+        for picture in pictures
+        if not any(
+            f.select_one("figcaption .caption-number") for f in picture.find_parents("figure")
+        )
+    ]
+    assert len(pictures) > 5 and bare == []
