@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -148,6 +151,36 @@ def test_the_keyboard_reaches_every_part_and_is_seen_there(viewer):
     assert any("theme-switch" in s["name"] for s in seen)
     unseen = [s for s in seen if s["outline"] == "none" and s["shadow"] == "none"]
     assert not unseen
+
+
+def test_a_whole_chapter_by_keyboard(viewer):
+    """Every stop from the first to the last, each seen; what folds and slides obeys the keys."""
+    tab, stops = viewer.open("book/4-rashomon-sets"), []
+    for _ in range(2000):
+        tab.keyboard.press("Tab")
+        at = tab.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e);
+            return e == document.body ? null : [e.tagName, String(e.className),
+                s.outlineStyle != 'none' || s.boxShadow != 'none', e.innerText || ''] }""")
+        if at is None:
+            break
+        stops.append(at)
+    assert at is None, "the keyboard never leaves the page"
+    assert not [stop for stop in stops if not stop[2]]
+    tags, names = {stop[0] for stop in stops}, " ".join(stop[1] for stop in stops)
+    assert {"A", "BUTTON", "INPUT", "SUMMARY"} <= tags and "copybtn" in names
+    fold, is_open = tab.locator("article details > summary").first, "s => s.parentElement.open"
+    was_open = fold.evaluate(is_open)
+    fold.press("Enter")
+    assert fold.evaluate(is_open) != was_open
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_skip_no_level(page, book):
+    text = (book / "html" / f"{page}.html").read_text(encoding="utf8")
+    article = text[text.index("<article") : text.index("</article>")]
+    levels = [int(n) for n in re.findall(r"<h([1-6])[\s>]", article)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
 
 
 def test_formulas_have_a_text(viewer):
