@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
-.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links bundle speed
+.PHONY: help book test notebooks serve course clean lock bench paper newest env edition links bundle pdf speed
 
 help:
 	@echo "make book       execute what is outdated and build the site"
@@ -14,6 +14,7 @@ help:
 	@echo "make notebooks  write book/notebooks/*.ipynb anew from the text"
 	@echo "make serve      build, then show the site at http://localhost:8000"
 	@echo "make bundle     the site, notebooks, data and the package in one zip that needs no network"
+	@echo "make pdf        the book as one PDF with outline and links; needs Chromium"
 	@echo "make course     assignments for students and for instructors, ready to be graded"
 	@echo "make bench      each kernel beside the plain version and JAX, into the page Performance"
 	@echo "make speed      how long pages take to show on a slow phone, into _build/speed.md"
@@ -42,6 +43,9 @@ serve: book
 
 bundle: book
 	@$(BIN)/python -m dynbook.publish.bundle
+
+pdf: book
+	@$(BIN)/python -m dynbook.publish.pdf
 
 course: book
 	@$(BIN)/python -m dynbook.course.build
