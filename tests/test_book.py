@@ -6,6 +6,7 @@ import ast
 import gzip
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -144,3 +145,22 @@ def test_every_picture_has_a_number_and_a_caption(page, book):
         )
     ]
     assert len(pictures) > 5 and bare == []
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("book/") and p[5].isdigit()])
+def test_a_chapter_says_how_long_it_takes_and_is_read_in_one_sitting(page, book):
+    facts = soup(book / "html" / f"{page}.html").select_one("article .chapter-facts").get_text()
+    told = re.search(r"(\d+) minutes to read\. Runs in ((\d+) min )?(\d+) s on \d+ CPU core", facts)
+    assert told and int(told[1]) <= 45
+
+
+def test_minutes_and_seconds_are_computed_and_not_typed():
+    """In chapters, on the front page and in the guide; an assignment's hours are a student's."""
+    texts = [
+        ROOT / "index.md",
+        *(ROOT / "book").glob("[1-9]-*.md"),
+        *(ROOT / "book/guide").glob("*.md"),
+    ]
+    for text in texts:
+        prose = re.sub(r"^```\{code-cell\}.*?^```$", "", text.read_text("utf8"), flags=re.S | re.M)
+        assert not re.findall(r"(?<![\w`$}.])\d+ (?:minutes?|seconds?|min|s)\b", prose), text.name
