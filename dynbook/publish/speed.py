@@ -88,11 +88,16 @@ class Packing(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        """A page that is left while it loads hangs up; that is no news."""
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of a folder on a port of loopback."""
     handler = partial(Packing, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
