@@ -152,6 +152,6 @@ def _webp(png: str) -> str:
     files = []
     for options in ({"lossless": True}, {"quality": 90}):
         file = io.BytesIO()
-        image.save(file, "webp", method=6, **options)
+        image.save(file, "webp", **options)
         files.append(file.getvalue())
     return "data:image/webp;base64," + base64.b64encode(min(files, key=len)).decode()
