@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from reproduce import code_cells
 from source_links import lines_of
 
 from dynbook.publish.address import Address
+from dynbook.publish.closure import plain_python
 from dynbook.publish.pages import soup, toc_pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +35,13 @@ def notebook(book, page) -> list:
     return [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
 
 
+def texts(source: str) -> list[str]:
+    """Pieces of text in a cell, between the fields that are filled in."""
+    nodes = ast.walk(ast.parse(plain_python(source)))
+    told = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [" ".join(p.split()) for t in told for p in re.split(r"\{[^}]*\}", t)]
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_each_picture_has_one_line_and_its_cell_is_the_one_that_draws(page, book):
     cells, shown = notebook(book, page), pictures(book, page)
@@ -48,7 +57,17 @@ def test_each_picture_has_one_line_and_its_cell_is_the_one_that_draws(page, book
         if code:
             squeezed = re.sub(r"\s+", "", code.get_text())
             assert re.sub(r"\s+", "", source) in squeezed, said
-        assert "figure(" in source or "explore(" in source or "plot" in source, said
+        assert any(len(piece) > 12 and piece in said for piece in texts(source)), said
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_each_function_that_made_a_picture_is_named_under_it(page, book):
+    sources = list(code_cells(str(ROOT / f"{page}.md")).values())
+    for cell in pictures(book, page):
+        line = cell.select_one("p.reproduce")
+        at = int(re.search(r"cell (\d+)", line.text)[1]) - 2  # from 1, and one for Colab
+        made = [name.rpartition(".")[2] for name in made_with.functions(sources, at)]
+        assert [code.text for code in line.select("code")] == made
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
@@ -101,6 +120,23 @@ IMPORTS = "from dynbook.gram import relu_gram, beam\nfrom dynbook.figures import
 def test_what_made_a_picture_is_traced(cells, names):
     found = made_with.functions([IMPORTS, *cells], len(cells))
     assert [name.split(".")[-1] for name in found] == names
+
+
+def test_a_function_is_named_where_it_is_defined():
+    cells = ["from dynbook.lyapunov import matrix_product_spectrum as f", "ax.plot(f(1))"]
+    assert made_with.functions(cells, 1) == ["dynbook.products.matrix_product_spectrum"]
+
+
+def test_what_was_computed_beforehand_is_traced_to_the_cell_that_did():
+    cells = [
+        f"{IMPORTS}from dynbook.results import due, record, recorded",
+        "def run():\n    return beam(1)\nif due('1-x'):\n    record('1-x', y=run())\n"
+        "if due('1-z'):\n    record('1-z', y=relu_gram(1, 2))",
+        "y = recorded('1-x')['y']",
+        "ax.plot(y)",
+    ]
+    names = [name.split(".")[-1] for name in made_with.functions(cells, 3)]
+    assert names == ["recorded", "beam"]
 
 
 def test_lines_of_a_function_are_where_it_stands():

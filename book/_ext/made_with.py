@@ -2,7 +2,8 @@
 
 A cell draws what earlier cells computed. So from the names in it we go back: to the statement that
 last gave a variable its value, to the body of a function that was defined on the page, and on from
-the names in these, until all that is left are imports from `dynbook`.
+the names in these, until all that is left are imports from `dynbook`. What was computed beforehand,
+`recorded("x")`, leads to the statement of the page that did so, `record("x", …)`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import symtable
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 
 from dynbook.publish.closure import plain_python
 
@@ -86,10 +88,32 @@ def in_order(names: set[str], statement: ast.stmt) -> list[str]:
     return list(dict.fromkeys(n.id for n in found))
 
 
+def experiments(statement: ast.stmt, call: str) -> list[str]:
+    """What `record` or `recorded` is called for: "x" of `recorded("x")`, as a name of its own."""
+    return [
+        f"experiment {node.args[0].value}"
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == call
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    ]
+
+
+def home(dotted: str) -> str:
+    """Where a thing of the package is documented: in the module that defines it."""
+    module, _, name = dotted.rpartition(".")
+    made = getattr(import_module(module), name, None)
+    where = getattr(made, "__module__", None) or module
+    same = where.startswith("dynbook.") and getattr(import_module(where), name, None) is made
+    return f"{where}.{name}" if same else dotted
+
+
 def imports(statement: ast.stmt) -> dict[str, str]:
     """What a statement imports from the package: local name → dotted name."""
     if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("dynbook"):
-        return {a.asname or a.name: f"{statement.module}.{a.name}" for a in statement.names}
+        return {a.asname or a.name: home(f"{statement.module}.{a.name}") for a in statement.names}
     return {}
 
 
@@ -109,8 +133,8 @@ def statements(cell: str) -> list[Statement]:
     """The simple statements of a cell."""
     return [
         Statement(
-            in_order(globals_read(s), s),
-            names_set(s),
+            in_order(globals_read(s), s) + experiments(s, "recorded"),
+            names_set(s) | set(experiments(s, "record")),
             names_changed(s),
             imports(s),
             isinstance(s, (ast.FunctionDef, ast.ClassDef)),

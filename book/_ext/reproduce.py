@@ -10,7 +10,7 @@ from __future__ import annotations
 from html import escape
 
 from docutils import nodes
-from made_with import functions
+from made_with import SHIPPED, functions
 from myst_nb.core.read import myst_nb_reader_plugin
 from page_buttons import notebook_path
 from plain_notebooks import cell_id
@@ -64,6 +64,7 @@ def line(app, page: str, cells: dict[int, str], index: int, is_figure: bool) -> 
             f"{app.builder.get_relative_uri(page, objects[name].docname)}#{objects[name].node_id}",
             f"<code>{name.rpartition('.')[2]}</code>",
         )
+        + (" (data computed beforehand)" if name == SHIPPED else "")
         for name in made
     ]
     by = f"made with {', '.join(links)}" if links else "made by the code of this page alone"
