@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from needs import everything_before, needs, taught
 from open_problems import problems
 from routes import steps_of
 from sections import CELL, all_sections, links
 
 from dynbook.publish.pages import soup
+from dynbook.targets import ring
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "book" / "guide"
@@ -246,10 +248,14 @@ def test_a_radial_wave_has_the_steeper_power_of_its_dimension():
 
 
 def test_the_ring_meets_its_bounds_with_slope_25():
-    """The printed bounds are ρ ± 0.02."""
-    for slope, fits in ((25, True), (5, False)):
-        ends = [slope * s * 0.02 + 0.5 for s in (1, -1)]
-        assert np.allclose(ends, (1, 0)) == fits
+    """At the printed bounds, ρ ± 0.02, where ρ = 0.1 + 0.02 cos πθ²; a slope of 5 would jump."""
+    angle = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    rim = 0.1 + 0.02 * torch.cos(torch.pi * angle**2)
+    for side, value in ((-0.02, 1.0), (0.02, 0.0)):
+        r = rim + side
+        at = ring(torch.stack([r * angle.cos(), r * angle.sin()], -1))[:, 0]
+        assert torch.allclose(at, torch.full_like(at, value), atol=1e-12)
+        assert not np.isclose(5 * -side + 0.5, value)
 
 
 def test_the_exponent_of_a_wide_layer_has_the_half():

@@ -93,6 +93,16 @@ def test_every_symbol_that_returns_is_in_the_table(chapter):
     assert unlisted(chapter.read_text(encoding="utf8"), listed) == {}
 
 
+def test_every_symbol_of_the_summary_is_in_the_table():
+    """There nothing is explained on the spot."""
+    known = tables()
+    text = (ROOT / "book" / "guide" / "summary.md").read_text(encoding="utf8")
+    for chapter, part in enumerate(sections(text)[1:], 1):
+        listed = known["Everywhere"].union(*(known[name] for name in TABLES[str(chapter)]))
+        used = {s for tex in formulas(part) for s in symbols(tex)}
+        assert used and not used - listed, (chapter, used - listed)
+
+
 @pytest.mark.parametrize(
     "tex, found",
     [

@@ -26,13 +26,14 @@
   /* Every word must occur; a name that is the query comes first, then names that contain it, then text. */
   const score = (e, query, stems) => {
     if (!stems.every((s) => e.words.includes(` ${s}`))) return 0;
-    const rank = RANK[e.kind] ?? 4;
+    const rank = (RANK[e.kind] ?? 4);
     if (e.names.includes(query)) return 100 + rank;
     const title = ` ${e.names[0]} ${e.names[1]}`;
     const inTitle = stems.filter((s) => title.includes(` ${s}`)).length / stems.length;
     const share = Math.min(1, query.length / e.names[0].length);
     const phrase = e.words.includes(` ${query}`) ? 8 : 0;
-    return 1 + rank + phrase + 30 * inTitle + (inTitle === 1 ? 20 + 20 * share : 0);
+    const found = 1 + rank + phrase + 30 * inTitle + (inTitle === 1 ? 20 + 20 * share : 0);
+    return e.title.endsWith("Error") ? found / 2 : found; // "Kalman" is not asked for KalmanError
   };
 
   const find = (text) => {

@@ -118,6 +118,7 @@ QUOTED = {
     "o_alone_hats": approx(0.03836, rel=0.01),
     "o_alone_graded": approx(0.008525, rel=0.01),
     "o_long": approx(0.009998, rel=0.01),
+    "o_long_best": approx(0.005182, rel=0.01),
     "o_long_full": approx(0.02299, rel=0.01),
     "o_long_all": approx(0.01058, rel=0.01),
     "o_forty": approx(5.571, rel=0.01),

@@ -81,6 +81,15 @@ def test_every_exercise_is_found_by_its_title(chapter, search):
     assert titles and unfound(search, {title: title for title in titles}) == []
 
 
+@pytest.mark.parametrize(
+    "query, title", [("Kalman", "kalman filter"), ("Lyapunov", "lyapunov"), ("NTK", "tangent kernel")]
+)
+def test_a_concept_comes_before_the_exceptions_named_after_it(query, title, search):
+    found = search.evaluate("q => bookSearch.find(q).slice(0, 6).map(e => e.title)", query)
+    assert any(title in name.lower() for name in found[:3])
+    assert not any(name.endswith("Error") for name in found)
+
+
 def test_words_of_the_text_are_found_and_nonsense_is_not(search):
     find = "query => bookSearch.find(query).map(e => e.url)"
     assert "book/3-relu-gram.html" in search.evaluate(find, "cantilever")[0]
