@@ -44,6 +44,11 @@
     cell.className = e.className;
     e.replaceWith(cell);
   });
+  /* A name of the code breaks between its words only. */
+  each(".bd-article table code .pre", (e) => {
+    const words = e.textContent.split(/(?<=[_.(])/);
+    e.replaceChildren(...words.flatMap((word) => [word, document.createElement("wbr")]));
+  });
   /* A figure of several panels stays legible on a phone: it scrolls inside itself. */
   each(".bd-article .theme-svg", (e) => {
     if (e.querySelector("svg")?.viewBox.baseVal.width > 480) e.classList.add("wide-figure");
