@@ -320,17 +320,7 @@ def lighten(app, exception) -> None:
     stamp.write_text(key)
 
 
-def one_page_at_least(app, env, added, changed, removed) -> list[str]:
-    """A page to read anew if a style or script changed: Sphinx copies them after pages alone."""
-    copies = Path(app.outdir) / "_static"
-    folders = (Path(app.confdir) / name for name in app.config.html_static_path)
-    ours = ((f, copies / f.relative_to(d)) for d in folders for f in d.rglob("*") if f.is_file())
-    stale = any(not c.is_file() or c.read_bytes() != f.read_bytes() for f, c in ours)
-    return [app.config.root_doc] if stale else []
-
-
 def setup(app):
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table
-    app.connect("env-get-outdated", one_page_at_least)
     app.connect("build-finished", lighten, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
